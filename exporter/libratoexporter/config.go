@@ -85,8 +85,8 @@ type Config struct {
 
 	// Instance shares the seconds of a period out among collectors that send the same streams.
 	Instance InstanceConfig `mapstructure:"instance"`
-	// Storage is the storage extension that keeps the state over restarts. Nil: memory only.
-	Storage *component.ID `mapstructure:"storage"`
+	// StorageID is the storage extension that keeps the state over restarts. Nil: memory only.
+	StorageID *component.ID `mapstructure:"storage"`
 	// Deduplication bounds the message ids that are remembered.
 	Deduplication DeduplicationConfig `mapstructure:"deduplication"`
 
@@ -351,7 +351,7 @@ func (cfg *Config) warnings() []string {
 	if endpoint, err := url.Parse(cfg.Endpoint); err == nil && endpoint.Scheme == "http" && !isLoopback(endpoint.Hostname()) {
 		warnings = append(warnings, "endpoint: is not https; Librato answers 403 there, and the token travels in the clear")
 	}
-	if cfg.Storage == nil && !cfg.Gauges.ServiceSideAggregation {
+	if cfg.StorageID == nil && !cfg.Gauges.ServiceSideAggregation {
 		warnings = append(warnings, "gauges.service_side_aggregation: is off and storage is not set; a restart may replace what was counted in the open period")
 	}
 	if cfg.Compression.IsCompressed() {
