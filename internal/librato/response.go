@@ -1,0 +1,520 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package librato
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// The order of this file: what an answer means (ParseResponse), how its body is read (errorList), whom it
+// names (Blame), and the matching of its words.
+
+// Verdict says what becomes of the measurements of a request.
+type Verdict uint8
+
+const (
+	// VerdictTaken: the service has them. Those that Errors names may still have been refused, see Failed.
+	VerdictTaken Verdict = iota
+	// VerdictAgain: the same has to be sent again later. Accepted above 0 says that a part was taken.
+	VerdictAgain
+	// VerdictRefused: none was taken, good ones included, for what Errors says.
+	VerdictRefused
+)
+
+// String returns taken, again or refused.
+func (v Verdict) String() string {
+	switch v {
+	case VerdictTaken:
+		return "taken"
+	case VerdictAgain:
+		return "again"
+	default:
+		return "refused"
+	}
+}
+
+// Cause says why a request has to be sent again.
+type Cause uint8
+
+const (
+	CauseNone        Cause = iota // the verdict is not VerdictAgain
+	CauseRateLimit                // 429, or a 403 that speaks of a limit
+	CauseCredentials              // 401, or any other 403: not over TLS, or the token may not post
+	CauseUnavailable              // 5xx and 408
+	CauseEndpoint                 // 3xx, 404, 405, 415 and the like: not Librato's API at this URL
+)
+
+// String returns the cause in words that fit into a log line.
+func (c Cause) String() string {
+	switch c {
+	case CauseNone:
+		return "none"
+	case CauseRateLimit:
+		return "rate limited"
+	case CauseCredentials:
+		return "credentials refused"
+	case CauseUnavailable:
+		return "service unavailable"
+	default:
+		return "not Librato's API"
+	}
+}
+
+// Reason says for what a measurement was refused; it is the value of the attribute "reason" in telemetry.
+type Reason string
+
+const (
+	ReasonInvalidName   Reason = "invalid_name"
+	ReasonInvalidSource Reason = "invalid_source"
+	ReasonInvalidTag    Reason = "invalid_tag"
+	ReasonInvalidValue  Reason = "invalid_value"
+	ReasonTypeConflict  Reason = "type_conflict" // a gauge where the service has a counter, or the reverse
+	ReasonTooOld        Reason = "too_old"
+	ReasonInTheFuture   Reason = "in_the_future"
+	ReasonRejected      Reason = "rejected" // anything else that the service says
+)
+
+// Error is one thing that the service complains of.
+type Error struct {
+	Field string // the parameter ("source", "measure_time"); empty for errors of the request or the system
+	Value string // what was wrong, where the service repeats it apart from the text
+	Text  string
+}
+
+// maxRetryAfter bounds what a service, or a proxy in front of it, can make us wait.
+const maxRetryAfter = time.Hour
+
+// Response is what an answer means.
+type Response struct {
+	Status     int
+	Verdict    Verdict
+	Cause      Cause
+	RetryAfter time.Duration // 0 if the service does not say; never negative, at most an hour
+	Errors     []Error
+
+	// What the measurements API counts in its answer; -1 where it does not say.
+	Accepted, Failed int
+}
+
+// ParseResponse sorts an answer to POST /v1/metrics or /v1/measurements. now is what a date in Retry-After is
+// relative to. body may be anything: what is no JSON of the documented forms yields no errors, but decides
+// nothing by itself.
+//
+//   - 2xx: taken; if it counts failures and speaks of a limit, again.
+//   - 400, 413, 422: refused, the good measurements of the request included.
+//   - 429: again; refused if it complains of parameters or the request and speaks of no limit, since the
+//     measurements API says 429 to what it cannot parse, and no repetition mends that. If a part was taken, the
+//     complaint concerns the rest alone, and the verdict is taken.
+//   - 403: again. It says "not over TLS" or "rate limited"; it is taken for the latter only if it says so.
+//   - 401: again, since credentials get rotated. 5xx, 408: again. All else: again, as it is not Librato's API.
+//
+// Source: Librato API reference, "HTTP Status Codes" and "Error Messages".
+func ParseResponse(status int, header http.Header, body []byte, now time.Time) Response {
+	r := Response{Status: status, RetryAfter: retryAfter(header.Get("Retry-After"), now), Accepted: -1, Failed: -1}
+	mendable := r.readBody(body)
+	switch {
+	case status >= 200 && status < 300:
+		r.Verdict = VerdictTaken
+		if r.Failed > 0 && r.speaksOfLimit() {
+			r.Verdict, r.Cause = VerdictAgain, CauseRateLimit
+		}
+	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
+		status == http.StatusUnprocessableEntity:
+		r.Verdict = VerdictRefused
+	case status == http.StatusTooManyRequests && mendable && !r.speaksOfLimit():
+		r.Verdict = VerdictRefused
+		if r.Accepted > 0 {
+			r.Verdict = VerdictTaken
+		}
+	case status == http.StatusTooManyRequests, status == http.StatusForbidden && r.speaksOfLimit():
+		r.Verdict, r.Cause = VerdictAgain, CauseRateLimit
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		r.Verdict, r.Cause = VerdictAgain, CauseCredentials
+	case status >= 500, status == http.StatusRequestTimeout:
+		r.Verdict, r.Cause = VerdictAgain, CauseUnavailable
+	default:
+		r.Verdict, r.Cause = VerdictAgain, CauseEndpoint
+	}
+	return r
+}
+
+// retryAfter reads both forms, "120" and "Fri, 31 Dec 1999 23:59:59 GMT". What is past, negative or neither is 0.
+func retryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if value == "" {
+		return 0
+	}
+	var wait time.Duration
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	switch {
+	case err == nil:
+		wait = time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
+	case errors.Is(err, strconv.ErrRange) && !strings.HasPrefix(value, "-"):
+		wait = maxRetryAfter
+	default:
+		date, err := http.ParseTime(value)
+		if err != nil {
+			return 0
+		}
+		wait = date.Sub(now)
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}
+
+// readBody fills in Errors, Accepted and Failed, and reports whether the body complains of parameters or the
+// request, so that sending the same again cannot help. The forms, all of which have been seen:
+//
+//	{"errors":{"params":{"source":["x y is not a valid source name"]},"request":["…"],"system":["…"]}}
+//	{"errors":[{"param":"name","value":"x y","reason":"…"}]}
+//	{"measurements":{"summary":{"total":3,"accepted":2,"failed":1},"errors":["…"]}}
+//
+// A body that is text, as proxies write it, is one error of no field; HTML is dropped.
+func (r *Response) readBody(body []byte) (mendable bool) {
+	var b struct {
+		Errors       any
+		Error        any
+		Message      any
+		Measurements json.RawMessage // a measurements API that echoes the list must not spoil the rest
+	}
+	if err := json.Unmarshal(body, &b); err != nil {
+		text := strings.TrimSpace(string(body[:min(len(body), 4*maxWords)]))
+		if text != "" && text[0] != '<' && text[0] != '{' && text[0] != '[' {
+			r.Errors = []Error{{Text: text}}
+		}
+		return false
+	}
+	var list errorList
+	list.add("", b.Errors)
+	var m struct {
+		Summary struct{ Accepted, Failed *float64 }
+		Errors  any
+	}
+	if json.Unmarshal(b.Measurements, &m) == nil {
+		r.Accepted, r.Failed = number(m.Summary.Accepted), number(m.Summary.Failed)
+		list.add("", m.Errors)
+	}
+	mendable = list.mendable
+	if len(list.errors) == 0 { // not Librato's, but what gateways in front of it write
+		list.add("", b.Error)
+		list.add("", b.Message)
+	}
+	r.Errors = list.errors
+	return mendable
+}
+
+func number(f *float64) int {
+	if f == nil || !(*f >= 0 && *f < math.MaxInt32) {
+		return -1
+	}
+	return int(*f)
+}
+
+// errorList flattens the value of "errors", whatever its form.
+type errorList struct {
+	errors   []Error
+	mendable bool // it holds an error of a parameter or of the request
+}
+
+func (l *errorList) add(field string, v any) {
+	switch v := v.(type) {
+	case string:
+		if v != "" {
+			l.errors = append(l.errors, Error{Field: field, Text: v})
+			l.mendable = l.mendable || field != "system"
+		}
+	case []any:
+		for _, e := range v {
+			l.add(field, e)
+		}
+	case map[string]any:
+		reason, _ := v["reason"].(string)
+		if param, ok := v["param"].(string); ok {
+			l.errors = append(l.errors, Error{Field: param, Value: text(v["value"]), Text: reason})
+			l.mendable = true
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(v)) { // sorted: the same answer means the same each time
+			before := len(l.errors)
+			l.add(name, v[name])
+			if field == "" && (name == "request" || name == "system") {
+				for i := before; i < len(l.errors); i++ {
+					l.errors[i].Field = ""
+				}
+			}
+		}
+	}
+}
+
+// text returns v as a string if it is one, or a number.
+func text(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	default:
+		return ""
+	}
+}
+
+// speaksOfLimit reports whether the body says that we send too much. A name that is longer than "the limit of
+// 255 characters" is another matter.
+func (r *Response) speaksOfLimit() bool {
+	return slices.ContainsFunc(r.Errors, func(e Error) bool {
+		t := strings.ToLower(e.Text)
+		return strings.Contains(t, "limit") && !strings.Contains(t, "character") ||
+			strings.Contains(t, "throttl") || strings.Contains(t, "too many requests")
+	})
+}
+
+// maxWords bounds Words, in bytes.
+const maxWords = 200
+
+// Words returns the service's own words in one line of at most 200 bytes, for a log; empty if it said nothing.
+func (r *Response) Words() string {
+	var b strings.Builder
+	for i, e := range r.Errors {
+		if b.Len() > maxWords {
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		if e.Field != "" {
+			b.WriteString(e.Field + ": ")
+		}
+		if e.Value != "" {
+			b.WriteString("'" + e.Value + "' ")
+		}
+		b.WriteString(e.Text)
+	}
+	s := strings.ToValidUTF8(strings.Join(strings.Fields(b.String()), " "), "\ufffd")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F {
+			return -1
+		}
+		return r
+	}, s)
+	if len(s) <= maxWords {
+		return s
+	}
+	const ellipsis = "…"
+	cut := maxWords - len(ellipsis)
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + ellipsis
+}
+
+// Blame says which of ms the answer is about, as ascending indexes, and why: ms is what the request held.
+//
+//   - VerdictRefused: those that must not go again, all for the one reason that is returned; others that the
+//     answer names as well are named by the next one. A time that is too old blames the oldest second of ms,
+//     one in the future the newest. nil: the answer names none, so the request has to be halved. A request of
+//     one measurement blames that one.
+//   - VerdictTaken and VerdictAgain: those that were not taken, as far as the answer tells; with several
+//     reasons, the first is returned. nil: none, or it does not tell (compare with Failed).
+func (r *Response) Blame(ms []Measurement) (offenders []int, reason Reason) {
+	reason = ReasonRejected
+	if len(r.Errors) > 0 {
+		reason = r.Errors[0].reason()
+	}
+	whole := r.Verdict == VerdictRefused
+	if len(ms) == 0 || !whole && len(r.Errors) == 0 && r.Failed <= 0 {
+		return nil, reason
+	}
+	if whole && len(ms) == 1 || !whole && r.Failed >= len(ms) {
+		for i := range ms {
+			offenders = append(offenders, i)
+		}
+		return offenders, reason
+	}
+
+	index := newNameIndex(ms)
+	for _, e := range r.Errors {
+		named := index.named(&e)
+		if len(named) == 0 {
+			continue
+		}
+		if len(offenders) == 0 {
+			reason = e.reason()
+		}
+		offenders = append(offenders, named...)
+		if whole {
+			break
+		}
+	}
+	if len(offenders) == 0 { // a time is blamed last, since it names nothing
+		for _, e := range r.Errors {
+			if offenders = outermost(&e, ms); len(offenders) > 0 {
+				reason = e.reason()
+				break
+			}
+		}
+	}
+	slices.Sort(offenders)
+	return slices.Compact(offenders), reason
+}
+
+// reason sorts e by its field, and by its words where there is none.
+func (e *Error) reason() Reason {
+	t := strings.ToLower(e.Text)
+	if strings.Contains(t, "different type") || strings.Contains(t, "is a counter") || strings.Contains(t, "is a gauge") {
+		return ReasonTypeConflict
+	}
+	switch e.parameter() {
+	case "type":
+		return ReasonTypeConflict
+	case "name":
+		return ReasonInvalidName
+	case "source":
+		return ReasonInvalidSource
+	case "tag", "tags":
+		return ReasonInvalidTag
+	case "value", "count", "sum", "min", "max", "sum_squares", "last", "stddev", "stddev_m":
+		return ReasonInvalidValue
+	case "measure_time", "time", "":
+		switch {
+		case strings.Contains(t, "in the past"), strings.Contains(t, "too old"):
+			return ReasonTooOld
+		case strings.Contains(t, "in the future"):
+			return ReasonInTheFuture
+		case strings.Contains(t, "source name"), strings.Contains(t, "valid source"):
+			return ReasonInvalidSource
+		case strings.Contains(t, "metric name"), strings.Contains(t, "valid name"):
+			return ReasonInvalidName
+		case strings.Contains(t, "tag name"), strings.Contains(t, "tag value"), strings.Contains(t, "valid tag"):
+			return ReasonInvalidTag
+		}
+	}
+	return ReasonRejected
+}
+
+// parameter returns the innermost name of Field in lower case: "source" of "gauges[3][source]".
+func (e *Error) parameter() string {
+	words := strings.FieldsFunc(strings.ToLower(e.Field), func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' })
+	if len(words) == 0 {
+		return ""
+	}
+	return words[len(words)-1]
+}
+
+// outermost returns the measurements of the oldest or the newest second of ms, whichever e complains of; those of
+// the second that e repeats, if it does.
+func outermost(e *Error, ms []Measurement) (found []int) {
+	compare := func(a, b int64) bool { return a < b }
+	switch e.reason() {
+	case ReasonTooOld:
+	case ReasonInTheFuture:
+		compare = func(a, b int64) bool { return a > b }
+	default:
+		return nil
+	}
+	second := ms[0].Time
+	for i := range ms {
+		if compare(ms[i].Time, second) {
+			second = ms[i].Time
+		}
+	}
+	if said, err := strconv.ParseInt(e.Value, 10, 64); err == nil &&
+		slices.ContainsFunc(ms, func(m Measurement) bool { return m.Time == said }) {
+		second = said
+	}
+	for i := range ms {
+		if ms[i].Time == second {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+// nameIndex finds measurements by the lower-cased words that an answer may name them by.
+type nameIndex struct {
+	names, sources, tags map[string][]int
+}
+
+func newNameIndex(ms []Measurement) *nameIndex {
+	x := &nameIndex{names: map[string][]int{}, sources: map[string][]int{}, tags: map[string][]int{}}
+	for i := range ms {
+		m := &ms[i]
+		for _, entry := range []struct {
+			in   map[string][]int
+			word string
+		}{{x.names, m.Name}, {x.sources, m.Source}} {
+			key := strings.ToLower(entry.word)
+			entry.in[key] = append(entry.in[key], i)
+		}
+		for _, tag := range m.Tags {
+			for _, key := range []string{strings.ToLower(tag.Name), strings.ToLower(tag.Value)} {
+				x.tags[key] = append(x.tags[key], i)
+			}
+		}
+	}
+	return x
+}
+
+// named returns the measurements that e names. Names are looked up before sources and tags, unless e is about those.
+func (x *nameIndex) named(e *Error) []int {
+	order := []map[string][]int{x.names}
+	switch e.reason() {
+	case ReasonInvalidSource:
+		order = []map[string][]int{x.sources, x.names}
+	case ReasonInvalidTag:
+		order = []map[string][]int{x.tags, x.names}
+	case ReasonRejected:
+		order = []map[string][]int{x.names, x.sources, x.tags}
+	case ReasonTooOld, ReasonInTheFuture, ReasonInvalidName, ReasonInvalidValue, ReasonTypeConflict:
+	}
+	said, leading := e.words()
+	for _, index := range order {
+		var found []int
+		for _, w := range said {
+			found = append(found, index[w]...)
+		}
+		for i := len(leading) - 1; i >= 0 && len(found) == 0; i-- {
+			found = index[leading[i]]
+		}
+		if len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+// verbs follow a name that a text begins with: "web 1 is not a valid source name".
+var verbs = []string{" is ", " must ", " has ", " was ", " are ", " contains ", " exceeds ", " cannot ", " may ", " should "}
+
+// words returns what e may name something by, in lower case: its value and what its text puts in quotes; and, the
+// longest last, what the text begins with up to a verb, of which one at most can be the name.
+func (e *Error) words() (said, leading []string) {
+	switch e.reason() {
+	case ReasonInvalidValue, ReasonTooOld, ReasonInTheFuture: // the value is a number
+	default:
+		if e.Value != "" {
+			said = append(said, strings.ToLower(e.Value))
+		}
+	}
+	t := strings.ToLower(e.Text)
+	for _, quote := range []string{"'", `"`, "`"} {
+		parts := strings.Split(t, quote)
+		for i := 1; i < len(parts)-1; i++ { // every part, since an apostrophe may stand before the quotes
+			said = append(said, parts[i])
+		}
+	}
+	for i := range len(t) {
+		if t[i] == ' ' && slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasPrefix(t[i:], verb) }) {
+			leading = append(leading, t[:i])
+		}
+	}
+	return said, leading
+}
