@@ -1,0 +1,82 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package libratoexporter
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
+)
+
+// maxTags is how many tags a measurement may carry.
+// Source: AppOptics API reference, "Tags".
+const maxTags = 50
+
+// sourceTag is the tag that holds the source in the measurements API.
+const sourceTag = "source"
+
+// pair is an attribute as text. Its strings may share pdata's memory.
+type pair struct {
+	key, value string
+}
+
+// settleTags sorts pairs by key and keeps, of each key, the one that came first, and of all at most maxTags: the
+// source and the first by key. It works in place and returns how many tags are over the limit.
+func settleTags(pairs []pair) (settled []pair, dropped int) {
+	slices.SortStableFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	pairs = slices.CompactFunc(pairs, func(a, b pair) bool { return a.key == b.key })
+	dropped = len(pairs) - maxTags
+	if dropped <= 0 {
+		return pairs, 0
+	}
+	if i := slices.IndexFunc(pairs, func(p pair) bool { return p.key == sourceTag }); i >= maxTags {
+		pairs[maxTags-1] = pairs[i]
+	}
+	return pairs[:maxTags], dropped
+}
+
+// appendTagSet appends pairs to dst, each text behind its length: the tags as they came, which streams.go cleans
+// once for each stream. Equal pairs in equal order give equal bytes.
+func appendTagSet(dst []byte, pairs []pair) []byte {
+	for _, p := range pairs {
+		dst = binary.AppendUvarint(dst, uint64(len(p.key)))
+		dst = append(dst, p.key...)
+		dst = binary.AppendUvarint(dst, uint64(len(p.value)))
+		dst = append(dst, p.value...)
+	}
+	return dst
+}
+
+// decodeTagSet returns the tags of a set that appendTagSet wrote as the service stores them: cleaned and sorted by
+// name. Of names that are equal after cleaning the first stays. What is not such a set ends where it makes no sense.
+func decodeTagSet(set string) []librato.Tag {
+	var tags []librato.Tag
+	for set != "" {
+		name, rest, ok := cutText(set)
+		if !ok {
+			break
+		}
+		value, rest, ok := cutText(rest)
+		if !ok {
+			break
+		}
+		set = rest
+		tags = append(tags, librato.Tag{Name: librato.CleanTagName(name), Value: librato.CleanTagValue(value)})
+	}
+	slices.SortStableFunc(tags, func(a, b librato.Tag) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(tags, func(a, b librato.Tag) bool { return a.Name == b.Name })
+}
+
+// cutText cuts the first text off a set.
+func cutText(set string) (text, rest string, ok bool) {
+	// A length of ten bytes holds every uint64, so the conversion copies no more.
+	n, size := binary.Uvarint([]byte(set[:min(len(set), binary.MaxVarintLen64)]))
+	if size <= 0 || n > uint64(len(set)-size) {
+		return "", "", false
+	}
+	end := size + int(n) //nolint:gosec // n is at most len(set)
+	return set[size:end], set[end:], true
+}
