@@ -5,20 +5,231 @@ package libratoexporter
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/cenkalti/backoff/v7"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/exporter"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/otelcol-segment/otelcol-segment/exporter/libratoexporter/internal/metadata"
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
 )
 
-type libratoExporter struct{}
+// maxPooledSamples bounds the scratch that is kept between calls; a sample has some 90 bytes.
+const maxPooledSamples = 4096
 
-func newExporter(*Config, exporter.Settings) (*libratoExporter, error) {
-	return &libratoExporter{}, nil
+// libratoExporter folds what it consumes into increments, and posts them from a goroutine of its own.
+type libratoExporter struct {
+	cfg      *Config
+	set      exporter.Settings
+	counters *metadata.TelemetryBuilder
+	refused  *refusals
+	convert  *converter
+	journal  *journal
+	samples  sync.Pool // of *[]sample
+
+	flusher *flusher
+	stop    chan struct{} // closed by shutdown: no further flush
+	cancel  func()        // cuts posts off
+	stopped chan struct{} // closed when the flusher has returned
 }
 
-func (*libratoExporter) start(context.Context, component.Host) error { return nil }
+func newExporter(cfg *Config, set exporter.Settings) (*libratoExporter, error) {
+	counters, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, err
+	}
+	refused := newRefusals(set.Logger, counters)
+	return &libratoExporter{
+		cfg:      cfg,
+		set:      set,
+		counters: counters,
+		refused:  refused,
+		convert:  newConverter(cfg, refused.point, counters, set.Logger),
+		journal:  newJournal(cfg, set.Logger, counters, refused),
+	}, nil
+}
 
-func (*libratoExporter) shutdown(context.Context) error { return nil }
+func (e *libratoExporter) start(ctx context.Context, host component.Host) error {
+	for _, warning := range e.cfg.warnings() {
+		e.set.Logger.Warn(warning)
+	}
+	client, err := e.cfg.ToClient(ctx, host.GetExtensions(), e.set.TelemetrySettings)
+	if err != nil {
+		return err
+	}
+	if e.cfg.StorageID != nil {
+		e.journal.client, err = storageClient(ctx, host, *e.cfg.StorageID, e.set.ID)
+		if err != nil {
+			return err
+		}
+		if err := e.journal.recover(ctx, time.Now().UnixNano()); err != nil {
+			return errors.Join(err, e.journal.client.Close(ctx))
+		}
+	}
+	if err := e.observe(); err != nil {
+		return err
+	}
 
-func (*libratoExporter) consume(context.Context, pmetric.Metrics) error { return nil }
+	e.flusher = &flusher{
+		journal:   e.journal,
+		refused:   e.refused,
+		logger:    e.set.Logger,
+		counters:  e.counters,
+		status:    reportStatus(host),
+		client:    client,
+		adding:    addingProperties(&e.cfg.Gauges),
+		consumers: e.cfg.NumConsumers,
+		interval:  e.cfg.FlushInterval,
+		retry: &backoff.ExponentialBackOff{
+			InitialInterval:     e.cfg.RetryConfig.InitialInterval,
+			RandomizationFactor: e.cfg.RetryConfig.RandomizationFactor,
+			Multiplier:          e.cfg.RetryConfig.Multiplier,
+			MaxInterval:         e.cfg.RetryConfig.MaxInterval,
+		},
+		now:  time.Now,
+		held: map[string]time.Time{},
+	}
+	path := "/v1/metrics"
+	if e.cfg.API == APIMeasurements {
+		path = "/v1/measurements"
+		e.flusher.encode, e.flusher.batch = librato.AppendMeasurements, librato.MaxMeasurements
+	} else {
+		e.flusher.encode, e.flusher.batch = librato.AppendMetrics, librato.MaxMetrics
+	}
+	user, password := e.cfg.Email, string(e.cfg.Token)
+	if user == "" { // AppOptics
+		user, password = password, ""
+	}
+	e.flusher.request = newRequest(strings.TrimSuffix(e.cfg.Endpoint, "/")+path, user, password, userAgent(e.set.BuildInfo))
+
+	var posts context.Context
+	posts, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	e.stop, e.stopped = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(e.stopped)
+		e.flusher.run(posts, e.stop)
+	}()
+	return nil
+}
+
+// shutdown lets the posts under way end. With storage the rest waits there for the next start; without, one last
+// flush is tried, and what is left is counted and logged.
+func (e *libratoExporter) shutdown(ctx context.Context) error {
+	if e.stop == nil { // was not started
+		e.counters.Shutdown()
+		return nil
+	}
+	close(e.stop)
+	select {
+	case <-e.stopped:
+	case <-ctx.Done():
+		e.cancel()
+		<-e.stopped
+	}
+	e.cancel()
+	var err error
+	if e.journal.client == nil {
+		e.flusher.finish(ctx)
+	} else {
+		err = e.journal.client.Close(context.WithoutCancel(ctx))
+	}
+	e.flusher.client.CloseIdleConnections()
+	e.counters.Shutdown()
+	return err
+}
+
+// consume folds every point of md into the state. It fails only when a bound is reached or storage does not take
+// it, never because the service is away.
+func (e *libratoExporter) consume(_ context.Context, md pmetric.Metrics) error {
+	buf, _ := e.samples.Get().(*[]sample)
+	if buf == nil {
+		buf = new([]sample)
+	}
+	now := time.Now()
+	samples := e.convert.appendSamples((*buf)[:0], md, now)
+	err := e.journal.take(samples, now.UnixNano())
+	if cap(samples) <= maxPooledSamples {
+		clear(samples) // its strings share pdata's memory
+		*buf = samples
+		e.samples.Put(buf)
+	}
+	return err
+}
+
+// observe registers what is read when telemetry is collected.
+func (e *libratoExporter) observe() error {
+	gauge := func(read func() int64) metric.Int64Callback {
+		return func(_ context.Context, o metric.Int64Observer) error {
+			e.journal.mu.Lock()
+			defer e.journal.mu.Unlock()
+			o.Observe(read())
+			return nil
+		}
+	}
+	return errors.Join(
+		e.counters.RegisterExporterLibratoStreamsCallback(gauge(func() int64 { return int64(len(e.journal.streams.byKey)) })),
+		e.counters.RegisterExporterLibratoIncrementsCallback(gauge(func() int64 { return int64(e.journal.count()) })),
+		e.counters.RegisterExporterLibratoMessageIdsCallback(gauge(func() int64 { return int64(e.journal.ids.Len()) })),
+		e.counters.RegisterExporterLibratoOldestUnsentAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
+			e.journal.mu.Lock()
+			defer e.journal.mu.Unlock()
+			age := 0.0
+			if oldest := e.journal.oldest(); oldest != 0 {
+				age = max(0, time.Since(time.Unix(0, oldest)).Seconds())
+			}
+			o.Observe(age)
+			return nil
+		}),
+	)
+}
+
+// storageClient returns the exporter's own storage: one for each component id, so that no two share it.
+func storageClient(ctx context.Context, host component.Host, storageID, id component.ID) (storage.Client, error) {
+	extension, ok := host.GetExtensions()[storageID]
+	if !ok {
+		return nil, fmt.Errorf("storage: extension %q is not there; add it to extensions and to service::extensions", storageID)
+	}
+	provider, ok := extension.(storage.Extension)
+	if !ok {
+		return nil, fmt.Errorf("storage: extension %q is no storage; use one such as file_storage", storageID)
+	}
+	client, err := provider.GetClient(ctx, component.KindExporter, id, "")
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	return client, nil
+}
+
+// addingProperties is what Segment's page asks its users to set by hand for each gauge.
+func addingProperties(cfg *GaugesConfig) *librato.Properties {
+	return &librato.Properties{
+		Period:            int64(cfg.Period / time.Second),
+		Aggregate:         cfg.ServiceSideAggregation,
+		SummarizeFunction: "sum",
+		DisplayStacked:    cfg.DisplayStacked,
+	}
+}
+
+// reportStatus returns what tells the collector that the exporter is unwell, with an error, or well again.
+func reportStatus(host component.Host) func(error) {
+	return func(err error) {
+		if err == nil {
+			componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
+			return
+		}
+		componentstatus.ReportStatus(host, componentstatus.NewRecoverableErrorEvent(err))
+	}
+}
+
+// userAgent is kept by the service as created_by_ua of the metrics that a request creates.
+func userAgent(info component.BuildInfo) string { return "otelcol-segment/" + info.Version }
+

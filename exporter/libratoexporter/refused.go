@@ -3,25 +3,109 @@
 
 package libratoexporter
 
-// reason says why a point or a measurement was refused; it is the value of the metrics' attribute "reason".
-type reason string
+import (
+	"context"
+	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/otelcol-segment/otelcol-segment/exporter/libratoexporter/internal/metadata"
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
+)
+
+// reason says why a point or a measurement was refused; it is the value of the metrics' attribute "reason".
+type reason = librato.Reason
+
+// The reasons for which the exporter itself refuses; those of the service are librato's.
 const (
-	reasonInvalidValue       reason = "invalid_value"       // NaN, infinite, a count that is none
+	reasonInvalidValue       = librato.ReasonInvalidValue   // NaN, infinite, a count that is none
+	reasonTooOld             = librato.ReasonTooOld         // older than max_age, or no second of its period is left
+	reasonInTheFuture        = librato.ReasonInTheFuture    // further ahead than max_future
+	reasonTypeConflict       = librato.ReasonTypeConflict   // the service knows the metric as another type
 	reasonOutOfRange         reason = "out_of_range"        // past 1e126, or the sum would be
 	reasonUnsupportedType    reason = "unsupported_type"    // the service has no fit for it
 	reasonAttributeCollision reason = "attribute_collision" // name_attributes leaves points of one metric apart by nothing
 	reasonEmptyName          reason = "empty_name"
-	reasonTooOld             reason = "too_old"
-	reasonInTheFuture        reason = "in_the_future"
-	reasonTooManyStreams     reason = "too_many_streams"
-	reasonSecondTaken        reason = "second_taken"
-	reasonKindConflict       reason = "kind_conflict" // a stream that adds up got a point that does not, or the reverse
-	reasonTypeConflict       reason = "type_conflict" // the service knows the metric as another type
+	reasonTooManyStreams     reason = "too_many_streams" // a new stream beyond max_streams
+	reasonSecondTaken        reason = "second_taken"     // its second was sent already, and does not add up
+	reasonKindConflict       reason = "kind_conflict"    // a stream that adds up got a point that does not, or the reverse
+	reasonUndecodable        reason = "undecodable"      // an entry in storage
+	reasonShutdown           reason = "shutdown"         // not sent in the last flush, and no storage to keep it
 )
 
-// refusals counts what is refused, by reason, and logs the first of each reason once a while.
-type refusals struct{}
+// sampleEvery is how often one reason is logged.
+const sampleEvery = time.Minute
+
+// refusals counts what is dropped, by reason, and logs the first of each reason once a minute.
+type refusals struct {
+	logger    *zap.Logger
+	telemetry *metadata.TelemetryBuilder
+}
+
+func newRefusals(logger *zap.Logger, telemetry *metadata.TelemetryBuilder) *refusals {
+	return &refusals{
+		logger: logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(core, sampleEvery, 1, 0)
+		})),
+		telemetry: telemetry,
+	}
+}
 
 // point reports one data point that is refused. detail says what to do about it, and may be empty.
-func (r *refusals) point(why reason, name, source, detail string) {}
+func (r *refusals) point(why reason, name, source, detail string) {
+	r.telemetry.ExporterLibratoPointsRefused.Add(context.Background(), 1, withReason(why))
+	// The reason is part of the message, since that is what is sampled by.
+	r.logger.Warn("refused a data point: "+string(why), zap.String("metric", name), zap.String("source", source), optional("detail", detail))
+}
+
+// measurement reports a measurement that will not be sent, or not again, with the points that it holds. words are
+// the service's own, and may be empty.
+func (r *refusals) measurement(why reason, inc *increment, words string) {
+	r.lost(why, inc.value.Count)
+	r.logger.Warn("refused a measurement: "+string(why),
+		zap.String("metric", inc.stream.name), zap.String("source", inc.stream.sourceText()), zap.Int64("time", inc.second),
+		zap.Uint64("points", inc.value.Count), optional("answer", words))
+}
+
+// unnamed reports measurements that the service counts as failed without saying which they are.
+func (r *refusals) unnamed(n int, words string) {
+	if n > 0 {
+		r.telemetry.ExporterLibratoMeasurementsRefused.Add(context.Background(), int64(n), withReason(librato.ReasonRejected))
+		r.logger.Warn("the service refused measurements without naming them", zap.Int("measurements", n), optional("answer", words))
+	}
+}
+
+// lost counts a measurement with its points.
+func (r *refusals) lost(why reason, points uint64) {
+	r.telemetry.ExporterLibratoMeasurementsRefused.Add(context.Background(), 1, withReason(why))
+	r.telemetry.ExporterLibratoPointsRefused.Add(context.Background(), int64(points), withReason(why)) //nolint:gosec // no such number of events
+}
+
+// duplicates counts points whose message id was known.
+func (r *refusals) duplicates(n int) {
+	if n > 0 {
+		r.telemetry.ExporterLibratoPointsDuplicate.Add(context.Background(), int64(n))
+	}
+}
+
+// evicted counts message ids that had to go before their window was over.
+func (r *refusals) evicted(n int) {
+	if n > 0 {
+		r.telemetry.ExporterLibratoIdsEvicted.Add(context.Background(), int64(n))
+		r.logger.Warn("message ids had to go before their window was over: raise deduplication.max_entries, or shorten deduplication.window")
+	}
+}
+
+func withReason(why reason) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", string(why))))
+}
+
+func optional(key, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
+	}
+	return zap.String(key, value)
+}

@@ -1,0 +1,644 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package libratoexporter
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+
+	"github.com/otelcol-segment/otelcol-segment/exporter/libratoexporter/internal/metadata"
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
+)
+
+// The state on disk. Keys are text; values start with the number of their format.
+//
+//	version                                    the format of the whole
+//	i/PERIOD START/LENGTH/SECOND/NAME/SOURCE   an increment: written when changed, deleted when confirmed
+//	f/PERIOD START/LENGTH                      the last second handed out of a period
+//	m/NUMBER                                   message ids: one key a commit, merged as time goes by
+//	aside/KEY                                  an entry that did not decode
+//
+// Writing an increment, its second and the ids that it holds is one transaction, so after a crash either all of a
+// call is known or nothing. Everything found at start is sealed: what may have been posted never changes.
+const (
+	keyVersion    = "version"
+	prefixInc     = "i/"
+	prefixFloor   = "f/"
+	prefixIDs     = "m/"
+	prefixAside   = "aside/"
+	stateVersion  = "1"
+	formatCurrent = 1
+)
+
+// A stream that opens no increment for so long is forgotten.
+const idleStream = time.Hour
+
+// The longest that the first caller of a group waits for others.
+const groupWait = 2 * time.Millisecond
+
+// journal puts every change of the increments through one writer and, with storage, on disk before it counts.
+type journal struct {
+	*increments
+	client   storage.Client // nil: in memory only
+	logger   *zap.Logger
+	counters *metadata.TelemetryBuilder
+
+	groupMu  sync.Mutex
+	forming  *group // the group that callers join; nil: none
+	lastSize int    // callers in the last group
+
+	window int64 // nanoseconds: how long ids are kept
+	maxIDs int
+
+	// With storage, guarded by increments.mu.
+	ops     []*storage.Operation
+	unsure  map[string]struct{} // keys of which a failed transaction left unknown what the disk holds
+	number  uint64              // of the last ids key
+	chunks  []idChunk           // ids keys, oldest first
+	unmerge int                 // how many at the end of chunks are of one commit each
+	recent  []uint64            // the ids in those
+}
+
+// idChunk is one ids key.
+type idChunk struct {
+	number uint64
+	time   int64 // nanoseconds: of its newest id
+	count  int
+}
+
+// call is one ConsumeMetrics on its way to disk.
+type call struct {
+	samples []sample
+	now     int64
+	err     error
+}
+
+// group is the calls that share one transaction.
+type group struct {
+	calls []*call
+	want  int           // callers worth waiting for
+	full  chan struct{} // closed when they are there
+	done  chan struct{} // closed when each call has its err
+}
+
+func newJournal(cfg *Config, logger *zap.Logger, counters *metadata.TelemetryBuilder, refused *refusals) *journal {
+	return &journal{
+		increments: newIncrements(cfg, refused),
+		logger:     logger,
+		counters:   counters,
+		window:     int64(cfg.Deduplication.Window),
+		maxIDs:     cfg.Deduplication.MaxEntries,
+		unsure:     map[string]struct{}{},
+	}
+}
+
+// take folds the samples of one call into the state, as a whole or not at all. With storage it returns when they are
+// on disk. It fails only with errFull or for the disk, and both pass: the caller may send the same again.
+func (j *journal) take(samples []sample, now int64) error {
+	if j.client == nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.begin()
+		err := j.stage(samples, now)
+		j.keep()
+		return err
+	}
+
+	c := &call{samples: samples, now: now}
+	j.groupMu.Lock()
+	g := j.forming
+	leads := g == nil
+	if leads {
+		g = &group{want: j.lastSize, full: make(chan struct{}), done: make(chan struct{})}
+		j.forming = g
+	}
+	g.calls = append(g.calls, c)
+	if len(g.calls) == g.want {
+		close(g.full)
+	}
+	j.groupMu.Unlock()
+
+	if !leads {
+		<-g.done // from here on only the commit decides
+		return c.err
+	}
+	if g.want > 1 { // a lone caller waits for nobody
+		timer := time.NewTimer(groupWait)
+		select {
+		case <-g.full:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	j.mu.Lock()
+	j.groupMu.Lock() // who comes while the last transaction runs still joins
+	j.forming, j.lastSize = nil, len(g.calls)
+	j.groupMu.Unlock()
+	j.commitGroup(g.calls)
+	j.mu.Unlock()
+	close(g.done)
+	return c.err
+}
+
+// commitGroup stages every call, writes what they changed in one transaction, and keeps or undoes it.
+func (j *journal) commitGroup(calls []*call) {
+	j.begin()
+	for _, c := range calls {
+		c.err = j.stage(c.samples, c.now)
+	}
+	if err := j.commitStaged(calls[len(calls)-1].now); err != nil {
+		j.undo()
+		for _, c := range calls {
+			c.err = err
+		}
+		return
+	}
+	j.keep()
+}
+
+// commitStaged writes what is staged, and what an earlier failure left unsure. After an error the disk may hold the
+// old or the new, so the keys are noted: the next transaction puts them right.
+func (j *journal) commitStaged(now int64) error {
+	j.ops = j.ops[:0]
+	values := make([]byte, 0, 128*len(j.touched)+8*len(j.newIDs)+64)
+	set := func(key string, from int) {
+		j.ops = append(j.ops, storage.SetOperation(key, values[from:len(values):len(values)]))
+	}
+	for _, inc := range j.touched {
+		from := len(values)
+		values = appendIncrement(values, inc, &inc.staged, j.schedule.period)
+		set(inc.key, from)
+	}
+	for _, start := range j.floors {
+		if i, found := j.used.find(start, j.schedule.period); found {
+			from := len(values)
+			values = appendFloor(values, &j.used.ranges[i])
+			set(floorKey(&j.used.ranges[i]), from)
+		}
+	}
+	if len(j.newIDs) > 0 {
+		j.number++
+		from := len(values)
+		values = appendIDs(values, now, j.newIDs)
+		set(idsKey(j.number), from)
+	}
+	if len(j.ops) == 0 && len(j.unsure) == 0 {
+		return nil
+	}
+	for key, value := range j.certain() {
+		if value == nil {
+			j.ops = append(j.ops, storage.DeleteOperation(key))
+		} else {
+			j.ops = append(j.ops, storage.SetOperation(key, value))
+		}
+	}
+	if err := j.write(len(values)); err != nil {
+		return fmt.Errorf("the storage extension did not take the state: %w", err)
+	}
+	if len(j.newIDs) > 0 {
+		j.chunks = append(j.chunks, idChunk{j.number, now, len(j.newIDs)})
+		j.recent = append(j.recent, j.newIDs...)
+		j.unmerge++
+	}
+	return nil
+}
+
+// certain returns, for each key that is unsure and not written anyway, what the disk should hold; nil: nothing.
+func (j *journal) certain() map[string][]byte {
+	if len(j.unsure) == 0 {
+		return nil
+	}
+	right := make(map[string][]byte, len(j.unsure))
+	for key := range j.unsure {
+		right[key] = nil
+	}
+	for _, list := range [][]*increment{j.open, j.sealed} {
+		for _, inc := range list {
+			if _, ok := right[inc.key]; ok && inc.state != stateDone {
+				// One that is being staged for the first time has no value yet; its own operation writes it.
+				right[inc.key] = appendIncrement(nil, inc, &inc.value, j.schedule.period)
+			}
+		}
+	}
+	for _, op := range j.ops {
+		delete(right, op.Key)
+	}
+	return right
+}
+
+// write runs the operations as one transaction.
+func (j *journal) write(bytes int) error {
+	// Not the caller's context: once a call has joined a group only the transaction decides.
+	err := j.client.Batch(context.Background(), j.ops...)
+	if err != nil {
+		j.counters.ExporterLibratoCommitFailures.Add(context.Background(), 1)
+		for _, op := range j.ops {
+			if !strings.HasPrefix(op.Key, prefixFloor) { // a floor that is too high does no harm
+				j.unsure[op.Key] = struct{}{}
+			}
+		}
+		return err
+	}
+	j.counters.ExporterLibratoCommits.Add(context.Background(), 1)
+	j.counters.ExporterLibratoCommitBytes.Add(context.Background(), int64(bytes))
+	clear(j.unsure)
+	return nil
+}
+
+// everything seals all there is and returns what is not confirmed.
+func (j *journal) everything() []*increment {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.sealAll()
+}
+
+// finish takes increments that were confirmed, refused or became too old out of the state and off the disk. If the
+// disk does not take it, the keys go with the next transaction.
+func (j *journal) finish(incs []*increment) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.settle(incs)
+	j.drop(incs)
+}
+
+// drop takes increments that are done off the disk.
+func (j *journal) drop(incs []*increment) {
+	if j.client == nil || len(incs) == 0 {
+		return
+	}
+	j.ops = j.ops[:0]
+	for _, inc := range incs {
+		j.ops = append(j.ops, storage.DeleteOperation(inc.key))
+	}
+	if err := j.write(0); err != nil {
+		j.logger.Warn("cannot delete confirmed increments from storage, will try again", zap.Error(err))
+	}
+}
+
+// next is what a flush needs of the state: what became too old, then what is to be posted, at most so many; 0: a
+// flush's worth.
+func (j *journal) next(now int64, most int) (gone, due []*increment) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	gone = j.expire(now)
+	j.drop(gone)
+	if most == 0 {
+		most = j.flushSize()
+		j.fast = 0
+	}
+	return gone, j.seal(now, most)
+}
+
+// tidy merges what is kept by time, and lets go of what is out of it.
+func (j *journal) tidy(now int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.streams.forget(now - int64(idleStream))
+	old := j.used.forget()
+	if j.client == nil {
+		return
+	}
+	if len(j.unsure) > 0 {
+		j.begin()
+		if err := j.commitStaged(now); err != nil {
+			j.logger.Warn("cannot write the state to storage, will try again", zap.Error(err))
+			return
+		}
+	}
+	j.ops = j.ops[:0]
+	for i := range old {
+		j.ops = append(j.ops, storage.DeleteOperation(floorKey(&old[i])))
+	}
+	chunks, recent, unmerge := j.chunks, j.recent, j.unmerge
+	if unmerge > 1 {
+		merged := idChunk{number: j.number + 1, time: chunks[len(chunks)-1].time, count: len(recent)}
+		j.number++
+		for _, c := range chunks[len(chunks)-unmerge:] {
+			j.ops = append(j.ops, storage.DeleteOperation(idsKey(c.number)))
+		}
+		j.ops = append(j.ops, storage.SetOperation(idsKey(merged.number), appendIDs(nil, merged.time, recent)))
+		chunks = append(slices.Clone(chunks[:len(chunks)-unmerge]), merged)
+		recent, unmerge = nil, 0
+	}
+	total := 0
+	for _, c := range chunks {
+		total += c.count
+	}
+	for len(chunks) > unmerge && (chunks[0].time < now-j.window || total-chunks[0].count >= j.maxIDs) {
+		j.ops = append(j.ops, storage.DeleteOperation(idsKey(chunks[0].number)))
+		total -= chunks[0].count
+		chunks = chunks[1:]
+	}
+	if len(j.ops) == 0 {
+		return
+	}
+	if err := j.write(8 * len(j.recent)); err != nil {
+		// Before and after, the keys of ids hold the same ids: whichever of the two the disk has is right.
+		clear(j.unsure)
+		j.logger.Warn("cannot tidy the state in storage, will try again", zap.Error(err))
+		return
+	}
+	j.chunks, j.recent, j.unmerge = chunks, recent, unmerge
+}
+
+// recover reads the state that an earlier run left: its increments come back sealed, since any of them may have been
+// posted. What does not decode is set aside under its key, and said.
+func (j *journal) recover(ctx context.Context, now int64) error {
+	walker, ok := j.client.(storage.Walker)
+	if !ok {
+		return errors.New("storage: this extension cannot list its keys; use one that can, such as file_storage")
+	}
+	version, err := j.client.Get(ctx, keyVersion)
+	if err != nil {
+		return fmt.Errorf("storage: cannot read the state: %w", err)
+	}
+	if version != nil && string(version) != stateVersion {
+		return fmt.Errorf("storage: holds state of version %q, this exporter writes %s: start the release that wrote it, or give this one a storage of its own", version, stateVersion)
+	}
+
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var ids []idChunkIDs
+	err = walker.Walk(ctx, func(key string, value []byte) ([]*storage.Operation, error) {
+		var err error
+		switch {
+		case strings.HasPrefix(key, prefixInc):
+			err = j.recoverIncrement(key, value, now)
+		case strings.HasPrefix(key, prefixFloor):
+			err = j.recoverFloor(value)
+		case strings.HasPrefix(key, prefixIDs):
+			var c idChunkIDs
+			if c, err = decodeIDs(key, value); err == nil {
+				ids = append(ids, c)
+			}
+		case key == keyVersion, strings.HasPrefix(key, prefixAside):
+		default:
+			err = errors.New("unknown key")
+		}
+		if err == nil {
+			return nil, nil
+		}
+		j.logger.Error("an entry of the state in storage does not decode and is set aside; what it held is not sent",
+			zap.String("key", key), zap.String("kept_as", prefixAside+key), zap.Error(err))
+		j.refused.lost(reasonUndecodable, 0)
+		return []*storage.Operation{
+			storage.SetOperation(prefixAside+key, slices.Clone(value)),
+			storage.DeleteOperation(key),
+		}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("storage: cannot read the state: %w", err)
+	}
+	slices.SortFunc(j.sealed, func(a, b *increment) int { return int(a.second - b.second) })
+	for _, c := range ids { // in the order of their keys, which is that of time
+		for _, id := range c.ids {
+			j.ids.Add(id, time.Unix(0, c.time))
+		}
+		j.chunks = append(j.chunks, c.idChunk)
+		j.number = max(j.number, c.number)
+	}
+	if version == nil {
+		if err := j.client.Set(ctx, keyVersion, []byte(stateVersion)); err != nil {
+			return fmt.Errorf("storage: cannot write the state: %w", err)
+		}
+	}
+	if n := len(j.sealed); n > 0 {
+		j.logger.Info("recovered increments from storage", zap.Int("increments", n), zap.Int("message_ids", j.ids.Len()))
+	}
+	return nil
+}
+
+func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
+	inc, period, err := decodeIncrement(value)
+	if err != nil {
+		return err
+	}
+	fresh := inc.stream
+	switch {
+	case j.streams.api == APIMeasurements && fresh.tags == nil && fresh.source != "":
+		fresh.tags = []librato.Tag{{Name: sourceTag, Value: librato.CleanTagValue(fresh.source)}}
+	case j.streams.api == APIMetrics && fresh.tags != nil:
+		for _, tag := range fresh.tags {
+			if tag.Name == sourceTag {
+				fresh.source = librato.CleanSource(tag.Value)
+			}
+		}
+	}
+	most := j.streams.most
+	j.streams.most = math.MaxInt // what is on disk was taken: a smaller max_streams must not lose it
+	st, _ := j.streams.add(fresh)
+	j.streams.most = most
+	st.used = now
+	st.unconfirmed++
+	inc.stream, inc.key, inc.state = st, key, stateSealed
+	if st.kind == kindAdding {
+		// Its second was saved with it. Should that entry be lost, the increment still keeps its second.
+		j.used.handOut(inc.start, period, inc.second)
+		j.used.seal(inc.start, period, inc.second)
+	} else {
+		if st.taken == nil {
+			st.taken = newSecondSet(j.maxAge + j.maxFuture)
+		}
+		st.taken.add(inc.second)
+	}
+	j.sealed = append(j.sealed, inc)
+	j.unconfirmed++
+	return nil
+}
+
+func (j *journal) recoverFloor(value []byte) error {
+	r, err := decodeFloor(value)
+	if err != nil {
+		return err
+	}
+	kept := j.used.handOut(r.start, r.period, r.last)
+	kept.sealed, kept.saved = kept.last, kept.last
+	return nil
+}
+
+// incrementKey sorts by period, so that what changes together lies together on disk.
+func incrementKey(inc *increment, period int64) string {
+	if inc.stream.kind != kindAdding {
+		period = 1
+	}
+	return prefixInc + strconv.FormatInt(inc.start, 10) + "/" + strconv.FormatInt(period, 10) + "/" +
+		strconv.FormatInt(inc.second, 10) + "/" + inc.stream.key
+}
+
+func floorKey(r *usedRange) string {
+	return prefixFloor + strconv.FormatInt(r.start, 10) + "/" + strconv.FormatInt(r.period, 10)
+}
+
+// idsKey has a fixed width, so that the keys sort in the order of writing.
+func idsKey(number uint64) string { return fmt.Sprintf(prefixIDs+"%016x", number) }
+
+// appendIncrement appends, after the format: kind, start, period, second, opened (varints), count, sum, min, max, and
+// the stream's name, source and tags, each with its length.
+func appendIncrement(dst []byte, inc *increment, value *librato.Summary, period int64) []byte {
+	st := inc.stream
+	dst = append(dst, formatCurrent, byte(st.kind))
+	for _, n := range [...]int64{inc.start, period, inc.second, inc.opened} {
+		dst = binary.AppendVarint(dst, n)
+	}
+	dst = binary.AppendUvarint(dst, value.Count)
+	for _, f := range [...]float64{value.Sum, value.Min, value.Max} {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(f))
+	}
+	for _, s := range [...]string{st.name, st.source, joinTags(st.tags)} {
+		dst = binary.AppendUvarint(dst, uint64(len(s)))
+		dst = append(dst, s...)
+	}
+	return dst
+}
+
+func decodeIncrement(value []byte) (*increment, int64, error) {
+	d := decoder{rest: value}
+	d.format()
+	st := &stream{kind: kind(d.byte())}
+	inc := &increment{stream: st}
+	var period int64
+	for _, n := range [...]*int64{&inc.start, &period, &inc.second, &inc.opened} {
+		*n = d.varint()
+	}
+	inc.value.Count = d.uvarint()
+	for _, f := range [...]*float64{&inc.value.Sum, &inc.value.Min, &inc.value.Max} {
+		*f = math.Float64frombits(d.uint64())
+	}
+	st.name, st.source, st.tags = d.string(), d.string(), splitTags(d.string())
+	switch {
+	case d.err != nil:
+		return nil, 0, d.err
+	case len(d.rest) > 0:
+		return nil, 0, errors.New("is longer than an increment")
+	case st.kind > kindCounter, period <= 0, st.name == "", inc.value.Count == 0, math.IsNaN(inc.value.Sum), math.IsInf(inc.value.Sum, 0):
+		return nil, 0, errors.New("is no increment")
+	}
+	return inc, period, nil
+}
+
+// appendFloor appends, after the format: start, period, last second (varints).
+func appendFloor(dst []byte, r *usedRange) []byte {
+	dst = append(dst, formatCurrent)
+	for _, n := range [...]int64{r.start, r.period, r.last} {
+		dst = binary.AppendVarint(dst, n)
+	}
+	return dst
+}
+
+func decodeFloor(value []byte) (usedRange, error) {
+	d := decoder{rest: value}
+	d.format()
+	r := usedRange{start: d.varint(), period: d.varint(), last: d.varint()}
+	if d.err == nil && (len(d.rest) > 0 || r.period <= 0 || r.last < r.start || r.last >= r.start+r.period) {
+		d.err = errors.New("is no second of a period")
+	}
+	return r, d.err
+}
+
+// idChunkIDs is an ids key with what it holds.
+type idChunkIDs struct {
+	idChunk
+	ids []uint64
+}
+
+// appendIDs appends, after the format: the time in nanoseconds (varint), then eight bytes an id.
+func appendIDs(dst []byte, now int64, ids []uint64) []byte {
+	dst = binary.AppendVarint(append(dst, formatCurrent), now)
+	for _, id := range ids {
+		dst = binary.LittleEndian.AppendUint64(dst, id)
+	}
+	return dst
+}
+
+func decodeIDs(key string, value []byte) (idChunkIDs, error) {
+	number, err := strconv.ParseUint(key[len(prefixIDs):], 16, 64)
+	if err != nil {
+		return idChunkIDs{}, errors.New("its key has no number")
+	}
+	d := decoder{rest: value}
+	d.format()
+	c := idChunkIDs{idChunk: idChunk{number: number, time: d.varint()}}
+	for d.err == nil && len(d.rest) > 0 {
+		c.ids = append(c.ids, d.uint64())
+	}
+	c.count = len(c.ids)
+	return c, d.err
+}
+
+// decoder reads what the append functions wrote. After an error it returns zeros.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+var errShort = errors.New("is cut short")
+
+func (d *decoder) format() {
+	if f := d.byte(); d.err == nil && f != formatCurrent {
+		d.err = fmt.Errorf("has the unknown format %d", f)
+	}
+}
+
+func (d *decoder) take(n int) []byte {
+	if d.err != nil || n < 0 || n > len(d.rest) {
+		d.rest, d.err = nil, cmp.Or(d.err, errShort)
+		return nil
+	}
+	b := d.rest[:n]
+	d.rest = d.rest[n:]
+	return b
+}
+
+func (d *decoder) byte() byte {
+	if b := d.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) uint64() uint64 {
+	if b := d.take(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (d *decoder) varint() int64 {
+	n, size := binary.Varint(d.rest)
+	d.take(max(size, 0))
+	if size <= 0 {
+		d.err = cmp.Or(d.err, errShort)
+	}
+	return n
+}
+
+func (d *decoder) uvarint() uint64 {
+	n, size := binary.Uvarint(d.rest)
+	d.take(max(size, 0))
+	if size <= 0 {
+		d.err = cmp.Or(d.err, errShort)
+	}
+	return n
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.err = cmp.Or(d.err, errShort)
+		return ""
+	}
+	return string(d.take(int(n)))
+}
