@@ -111,7 +111,7 @@ func appendMetric(dst []byte, m *Measurement) []byte {
 }
 
 // appendSummary writes a single value as such and everything else as a complex gauge; the service takes one or
-// the other, never both.
+// the other, never both. A minimum or maximum that is not known (NaN) is not sent.
 func appendSummary(dst []byte, s *Summary) []byte {
 	if s.Count == 1 && s.Min == s.Sum && s.Max == s.Sum {
 		dst = append(dst, `,"value":`...)
@@ -121,10 +121,15 @@ func appendSummary(dst []byte, s *Summary) []byte {
 	dst = strconv.AppendUint(dst, s.Count, 10)
 	dst = append(dst, `,"sum":`...)
 	dst = appendFloat(dst, s.Sum)
-	dst = append(dst, `,"min":`...)
-	dst = appendFloat(dst, s.Min)
-	dst = append(dst, `,"max":`...)
-	return appendFloat(dst, s.Max)
+	if !math.IsNaN(s.Min) {
+		dst = append(dst, `,"min":`...)
+		dst = appendFloat(dst, s.Min)
+	}
+	if !math.IsNaN(s.Max) {
+		dst = append(dst, `,"max":`...)
+		dst = appendFloat(dst, s.Max)
+	}
+	return dst
 }
 
 func appendProperties(dst []byte, p *Properties) []byte {

@@ -43,6 +43,11 @@ func TestAppendMetrics(t *testing.T) {
 			`{"gauges":[{"name":"a","measure_time":1,"count":1,"sum":4,"min":2,"max":8}]}`,
 		},
 		{
+			"a histogram that knows no minimum or maximum",
+			[]Measurement{{Name: "a", Time: 1, Summary: Summary{Count: 3, Sum: 15, Min: math.NaN(), Max: math.NaN()}}},
+			`{"gauges":[{"name":"a","measure_time":1,"count":3,"sum":15}]}`,
+		},
+		{
 			"a counter",
 			[]Measurement{{Name: "c", Source: "s", Time: 1, Counter: true, Summary: Summary{Count: 9, Sum: 1e9}}},
 			`{"counters":[{"name":"c","source":"s","measure_time":1,"value":1000000000}]}`,
@@ -107,6 +112,15 @@ func TestAppendMeasurements(t *testing.T) {
 			assert.True(t, json.Valid(got))
 		})
 	}
+}
+
+func TestAddKeepsWhatIsNotKnown(t *testing.T) {
+	s := Summary{Count: 2, Sum: 3, Min: 1, Max: math.NaN()}
+	s.Add(SummaryOf(4))
+	assert.Equal(t, uint64(3), s.Count)
+	assert.InDelta(t, 7, s.Sum, 0)
+	assert.InDelta(t, 1, s.Min, 0)
+	assert.True(t, math.IsNaN(s.Max))
 }
 
 func TestAppendFloat(t *testing.T) {

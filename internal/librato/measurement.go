@@ -15,6 +15,8 @@ const (
 )
 
 // Summary is one or more values added up: what Librato calls a complex gauge. The zero value is empty.
+// Min and Max are NaN where they are not known, as in histograms that carry none, and in all that such
+// a summary is folded into.
 type Summary struct {
 	Count         uint64
 	Sum, Min, Max float64
