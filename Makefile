@@ -9,7 +9,7 @@ MODULES = $(patsubst %/,%,$(dir $(wildcard go.mod e2e/go.mod bench/go.mod)))
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := build
-.PHONY: build run test e2e lint fmt generate fuzz bench check chlog-new clean
+.PHONY: build run test e2e lint fmt generate fuzz bench check chlog-new large clean
 
 # Build the collector and the local Librato into _build.
 build: _build/go.mod
@@ -73,6 +73,10 @@ check:
 chlog-new:
 	$(TOOL) chloggen new --config .chloggen/config.yaml --filename "$(or $(NAME),$$(git branch --show-current))"
 
+# Build the larger collector of examples/builder-config-large.yaml, with which e2e validates the examples of several tiers.
+large:
+	$(TOOL) builder --config examples/builder-config-large.yaml
+
 # Remove what was built, and the state of `make run`.
 clean:
-	rm -rf _build .run e2e/sdks/node_modules
+	rm -rf _build _build-large .run e2e/sdks/node_modules

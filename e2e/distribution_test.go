@@ -1,0 +1,190 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestComponents(t *testing.T) {
+	out, err := runBinary(t, nil, "components")
+	require.NoError(t, err, out)
+	for _, name := range []string{
+		"segment", "otlp", // receivers
+		"librato", "debug", "otlp_http", "file", // exporters
+		"memory_limiter", "filter", "transform", "cumulativetodelta", // processors
+		"file_storage", "health_check", "zpages", // extensions
+		"env", "yaml", // providers
+	} {
+		assert.Regexp(t, `(?m)^\s+(- name|- scheme): `+name+`$`, out)
+	}
+}
+
+// TestConfigsValidate loads every config that this repository shows a user with the built collector: config.yaml, the
+// examples, and the YAML of each README.
+func TestConfigsValidate(t *testing.T) {
+	env := exampleEnv(t)
+	validate := func(t *testing.T, path string) {
+		t.Helper()
+		out, err := runBinary(t, env, "validate", "--config", path)
+		assert.NoError(t, err, out)
+	}
+
+	t.Run("config.yaml", func(t *testing.T) { validate(t, "../config.yaml") })
+
+	examples := 0
+	require.NoError(t, filepath.WalkDir("../examples", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) != ".yaml" || needsLargeBuild(path) || strings.Contains(path, "builder-config") {
+			return err
+		}
+		examples++
+		t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) { validate(t, path) })
+		return err
+	}))
+	assert.GreaterOrEqual(t, examples, 8)
+
+	readmes := []string{
+		"../README.md", "../receiver/segmentreceiver/README.md", "../exporter/libratoexporter/README.md",
+		"../docs/reliability.md", "../docs/performance.md",
+	}
+	for _, readme := range readmes {
+		text, err := os.ReadFile(readme)
+		if os.IsNotExist(err) && strings.HasPrefix(readme, "../docs/") {
+			continue
+		}
+		require.NoError(t, err)
+		for i, block := range yamlBlocks(string(text)) {
+			t.Run(fmt.Sprintf("%s/%d", strings.TrimPrefix(readme, "../"), i), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "config.yaml")
+				require.NoError(t, os.WriteFile(path, []byte(completed(block)), 0o600))
+				validate(t, path)
+			})
+		}
+	}
+}
+
+// needsLargeBuild says whether an example uses components that only examples/builder-config-large.yaml has.
+func needsLargeBuild(path string) bool {
+	dir := filepath.Base(filepath.Dir(path))
+	return dir == "kafka" || dir == "load-balancing"
+}
+
+// TestLargeConfigsValidate does the same for the examples of several tiers, with the binary of `make large`.
+func TestLargeConfigsValidate(t *testing.T) {
+	const large = "../_build-large/otelcol-segment-large"
+	if _, err := os.Stat(large); err != nil {
+		t.Skip("_build-large/otelcol-segment-large is not there; it takes several minutes to build: run `make large`")
+	}
+	paths, err := filepath.Glob("../examples/*/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	for _, path := range paths {
+		t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) {
+			cmd := exec.Command(large, "validate", "--config", path)
+			cmd.Env = append(os.Environ(), exampleEnv(t)...)
+			out, err := cmd.CombinedOutput()
+			assert.NoError(t, err, "%s", out)
+		})
+	}
+}
+
+// exampleEnv sets the variables that the examples use.
+func exampleEnv(t *testing.T) []string {
+	t.Helper()
+	return []string{
+		"LIBRATO_EMAIL=ops@example.com", "LIBRATO_TOKEN=token", "APPOPTICS_TOKEN=token",
+		"SEGMENT_WRITE_KEY=key", "SEGMENT_SHARED_SECRET=secret",
+		"TLS_CERT_FILE=cert.pem", "TLS_KEY_FILE=key.pem", "STATE_DIRECTORY=" + t.TempDir(),
+	}
+}
+
+var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+
+// yamlBlocks returns the collector configs in a Markdown text: its YAML blocks with a receiver or exporter section.
+func yamlBlocks(text string) []string {
+	var blocks []string
+	for _, match := range yamlBlock.FindAllStringSubmatch(text, -1) {
+		if regexp.MustCompile(`(?m)^(receivers|exporters):`).MatchString(match[1]) {
+			blocks = append(blocks, match[1])
+		}
+	}
+	return blocks
+}
+
+// completed adds to a block that shows one component what makes it a whole config.
+func completed(block string) string {
+	has := func(section string) bool { return regexp.MustCompile(`(?m)^` + section + `:`).MatchString(block) }
+	if !has("receivers") {
+		block += "\nreceivers:\n  segment:\n"
+	}
+	if !has("exporters") {
+		block += "\nexporters:\n  debug:\n"
+	}
+	if strings.Contains(block, "storage: file_storage") && !has("extensions") {
+		block += "\nextensions:\n  file_storage:\n    directory: ${env:STATE_DIRECTORY}\n"
+	}
+	if has("service") {
+		return block
+	}
+	block += "\nservice:\n"
+	if regexp.MustCompile(`(?m)^extensions:`).MatchString(block) {
+		block += "  extensions: [file_storage]\n"
+	}
+	return block + fmt.Sprintf("  pipelines:\n    metrics:\n      receivers: [%s]\n      exporters: [%s]\n",
+		strings.Join(ids(block, "receivers"), ", "), strings.Join(ids(block, "exporters"), ", "))
+}
+
+// ids returns the component ids of a section.
+func ids(config, section string) []string {
+	_, rest, _ := strings.Cut("\n"+config, "\n"+section+":\n")
+	var found []string
+	for line := range strings.Lines(rest) {
+		if line != "\n" && line[0] != ' ' && line[0] != '#' {
+			break
+		}
+		if match := regexp.MustCompile(`^  ([a-z_/0-9]+):`).FindStringSubmatch(line); match != nil {
+			found = append(found, match[1])
+		}
+	}
+	return found
+}
+
+func TestWrongConfig(t *testing.T) {
+	for name, tt := range map[string]struct{ from, to, want string }{
+		"unknown key of the exporter":  {"token: e2e", "tokn: e2e", "tokn"},
+		"unknown key of the receiver":  {"write_keys: [e2e-key]", "writekeys: [e2e-key]", "writekeys"},
+		"impossible value":             {"flush_interval: 1s", "flush_interval: 1ms", "flush_interval"},
+		"missing value":                {"token: e2e", "", "token"},
+		"a storage that is not there":  {"token: e2e", "token: e2e\n    storage: file_storage", "file_storage"},
+		"a value of the wrong type":    {"flush_interval: 1s", "max_streams: many", "max_streams"},
+		"no such period at Librato":    {"token: e2e", "token: e2e\n    gauges: {period: 1h}", "gauges.period"},
+		"an empty write key":           {"[e2e-key]", `[""]`, "write_keys"},
+		"webhook without a secret":     {"write_keys: [e2e-key]", "write_keys: [e2e-key]\n    webhook: {path: /hook}", "webhook.shared_secret"},
+		"an event that does not exist": {"write_keys: [e2e-key]", "write_keys: [e2e-key]\n    events: [identify]", "events"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Contains(t, segmentToLibrato, tt.from)
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(segmentToLibrato, tt.from, tt.to, 1)), 0o600))
+			// The storage that a component names is looked for when it starts.
+			args := []string{"validate", "--config", path}
+			if name == "a storage that is not there" {
+				args = args[1:]
+			}
+			out, err := runBinary(t, []string{"SEGMENT_ADDR=" + freeAddr(t), "LIBRATO_ENDPOINT=http://127.0.0.1:1"}, args...)
+			require.Error(t, err, out)
+			assert.Contains(t, out, tt.want)
+		})
+	}
+}
