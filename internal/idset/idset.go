@@ -23,6 +23,16 @@ func Hash(writeKey, messageID string) uint64 {
 	return max(1, d.Sum64())
 }
 
+// HashBytes is Hash for bytes.
+func HashBytes(writeKey, messageID []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.Write(writeKey)
+	_, _ = d.Write([]byte{0})
+	_, _ = d.Write(messageID)
+	return max(1, d.Sum64())
+}
+
 // Set is a set of 64-bit hashes that forgets each after a window, and the oldest early when it is full. All
 // operations are O(1), amortised over its growth; ids are forgotten in the order in which they were added. An entry
 // costs 12 bytes in the ring and 11 to 21 in the table. Times count whole seconds, so that an id is remembered
