@@ -322,18 +322,20 @@ func (r *Response) Words() string {
 //     answer names as well are named by the next one. A time that is too old blames the oldest second of ms,
 //     one in the future the newest. nil: the answer names none, so the request has to be halved. A request of
 //     one measurement blames that one.
-//   - VerdictTaken and VerdictAgain: those that were not taken, as far as the answer tells; with several
-//     reasons, the first is returned. nil: none, or it does not tell (compare with Failed).
+//   - VerdictTaken: those that were refused nevertheless, with the reason of the first. The answer may not name
+//     them all: compare with Failed.
+//   - VerdictAgain: those that were not taken, if the answer counts some as taken and names all the others; only
+//     these have to go again. nil: it does not tell, so all go again.
 func (r *Response) Blame(ms []Measurement) (offenders []int, reason Reason) {
 	reason = ReasonRejected
 	if len(r.Errors) > 0 {
 		reason = r.Errors[0].reason()
 	}
 	whole := r.Verdict == VerdictRefused
-	if len(ms) == 0 || !whole && len(r.Errors) == 0 && r.Failed <= 0 {
+	switch {
+	case len(ms) == 0, !whole && r.Failed == 0, r.Verdict == VerdictAgain && (r.Accepted <= 0 || r.Failed < 0):
 		return nil, reason
-	}
-	if whole && len(ms) == 1 || !whole && r.Failed >= len(ms) {
+	case whole && len(ms) == 1, !whole && r.Failed >= len(ms):
 		for i := range ms {
 			offenders = append(offenders, i)
 		}
@@ -363,7 +365,11 @@ func (r *Response) Blame(ms []Measurement) (offenders []int, reason Reason) {
 		}
 	}
 	slices.Sort(offenders)
-	return slices.Compact(offenders), reason
+	offenders = slices.Compact(offenders)
+	if r.Verdict == VerdictAgain && len(offenders) < r.Failed {
+		return nil, reason // some that were not taken have no name here, so none can be held for taken
+	}
+	return offenders, reason
 }
 
 // reason sorts e by its field, and by its words where there is none.

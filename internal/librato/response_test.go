@@ -256,6 +256,15 @@ func TestBlame(t *testing.T) {
 			`{"measurements":{"summary":{"accepted":4,"failed":1}},"errors":[{"param":"name","value":"login","reason":"rate limited"}]}`,
 			[]int{2}, ReasonInvalidName,
 		},
+		{
+			"a limit, not all named", 429,
+			`{"measurements":{"summary":{"accepted":3,"failed":2}},"errors":[{"param":"name","value":"login","reason":"rate limited"}]}`,
+			nil, ReasonInvalidName,
+		},
+		{"a limit, names, but nothing counted", 429, `{"errors":{"request":["rate limited: 'login'"]}}`, nil, ReasonRejected},
+		{"an outage that happens to name one", 503, `{"errors":{"system":["login is down"]}}`, nil, ReasonRejected},
+		{"errors, but none failed", 202, `{"measurements":{"summary":{"accepted":5,"failed":0}},"errors":["'login' is new"]}`, nil, ReasonRejected},
+		{"taken, errors without counts", 200, `{"errors":{"params":{"name":["'login' is bad"]}}}`, []int{2}, ReasonInvalidName},
 		{"a limit, nothing said", 429, ``, nil, ReasonRejected},
 	}
 	for _, tt := range tests {

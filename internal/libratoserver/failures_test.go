@@ -238,7 +238,7 @@ func TestLocalEndpoints(t *testing.T) {
 	assert.JSONEq(t, fmt.Sprintf(`[{"name":"a","type":"gauge","source":"s","stored":%s,"received":%s,
 		"periods":[{"time":%d,"count":1,"sum":2.5,"min":2.5,"max":2.5}]}]`, values, values, start), answer)
 	_, answer, _ = h.do(http.MethodGet, "/_local/metrics", "")
-	assert.JSONEq(t, fmt.Sprintf(`[{"name":"a","type":"gauge","period":60,"sources":1,"count":1,"sum":2.5,"latest":%d}]`, start), answer)
+	assert.JSONEq(t, fmt.Sprintf(`[{"name":"a","type":"gauge","period":60,"function":"sum","sources":1,"count":1,"sum":2.5,"latest":%d}]`, start), answer)
 	_, answer, _ = h.do(http.MethodGet, "/_local/graph?name=A&minutes=2", "")
 	assert.JSONEq(t, fmt.Sprintf(`{"name":"a","type":"gauge","period":60,"function":"sum","stacked":true,"omitted":0,
 		"times":[%d,%d,%d],"sources":[{"source":"s","values":[null,null,2.5]}]}`, start-120, start-60, start), answer)

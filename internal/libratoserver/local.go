@@ -18,8 +18,9 @@ import (
 //
 //	GET  /_local/totals    every stream: [{"name","type","source","stored","received","periods"}, …]
 //	GET  /_local/stats     the counts of Stats
-//	GET  /_local/requests  the recorded requests without bodies; ?bodies=true with them, as "body"; ?last=N
-//	GET  /_local/metrics   [{"name","type","period","sources","count","sum"}, …]
+//	GET  /_local/requests  the recorded requests without bodies; ?bodies=true with them, as "body";
+//	                       ?last=N; ?posts=true those alone that posted measurements
+//	GET  /_local/metrics   [{"name","type","period","function","sources","count","sum","latest"}, …]
 //	GET  /_local/graph     ?name=NAME&minutes=N: the sources of a metric, rolled up to its period
 //	POST /_local/fail      a Failure, or a list of them, as JSON
 //	POST /_local/apply     applies what was to be applied later: {"applied":N}
@@ -70,6 +71,9 @@ func (s *Server) handleRequests(w http.ResponseWriter, r *http.Request) {
 		Body string `json:"body,omitempty"`
 	}
 	requests := s.Requests()
+	if r.URL.Query().Get("posts") == "true" {
+		requests = s.Posts()
+	}
 	if last, err := strconv.Atoi(r.URL.Query().Get("last")); err == nil && last >= 0 && last < len(requests) {
 		requests = requests[len(requests)-last:]
 	}
@@ -85,13 +89,14 @@ func (s *Server) handleRequests(w http.ResponseWriter, r *http.Request) {
 
 // metricLine is one line of the page's list.
 type metricLine struct {
-	Name    string  `json:"name"`
-	Type    string  `json:"type"`
-	Period  int64   `json:"period"`
-	Sources int     `json:"sources"`
-	Count   uint64  `json:"count"`
-	Sum     float64 `json:"sum"`
-	Latest  int64   `json:"latest"` // Unix seconds of the newest measurement
+	Name     string  `json:"name"`
+	Type     string  `json:"type"`
+	Period   int64   `json:"period"`
+	Function string  `json:"function"`
+	Sources  int     `json:"sources"`
+	Count    uint64  `json:"count"`
+	Sum      float64 `json:"sum"`
+	Latest   int64   `json:"latest"` // Unix seconds of the newest measurement
 }
 
 func (s *Server) metricList() []metricLine {
@@ -99,7 +104,7 @@ func (s *Server) metricList() []metricLine {
 	defer s.mu.Unlock()
 	lines := []metricLine{}
 	for _, m := range s.metrics {
-		line := metricLine{Name: m.name, Type: m.kind(), Period: m.seconds(), Sources: len(m.streams)}
+		line := metricLine{Name: m.name, Type: m.kind(), Period: m.seconds(), Function: m.function(), Sources: len(m.streams)}
 		for _, st := range m.streams {
 			for at, v := range st.points {
 				line.Count += v.Count
