@@ -14,23 +14,16 @@ import (
 
 // Hash returns the hash under which a message id is remembered: xxHash64 of the write key, a zero byte and the
 // id. It is stable across versions, since exporters store it, and never 0, so that 0 can mean "no id".
-func Hash(writeKey, messageID string) uint64 {
-	var d xxhash.Digest
-	d.Reset()
-	_, _ = d.WriteString(writeKey)
-	_, _ = d.Write([]byte{0})
-	_, _ = d.WriteString(messageID)
-	return max(1, d.Sum64())
-}
+func Hash(writeKey, messageID string) uint64 { return hash(writeKey, messageID) }
 
 // HashBytes is Hash for bytes.
-func HashBytes(writeKey, messageID []byte) uint64 {
-	var d xxhash.Digest
-	d.Reset()
-	_, _ = d.Write(writeKey)
-	_, _ = d.Write([]byte{0})
-	_, _ = d.Write(messageID)
-	return max(1, d.Sum64())
+func HashBytes(writeKey, messageID []byte) uint64 { return hash(writeKey, messageID) }
+
+func hash[T string | []byte](writeKey, messageID T) uint64 {
+	// On the stack for all that Segment allows; one call is twice as fast as three to a digest.
+	var room [192]byte
+	b := append(append(append(room[:0], writeKey...), 0), messageID...)
+	return max(1, xxhash.Sum64(b))
 }
 
 // Set is a set of 64-bit hashes that forgets each after a window, and the oldest early when it is full. All

@@ -698,12 +698,19 @@ func (d *decoder) keepProperty(key []byte, start, end int) {
 		a.kind = c
 	case c == '-' || c-'0' <= 9:
 		raw := d.body[start:end]
-		if n, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
-			a.kind, a.integer = 'i', n
-		} else if f, ok := parseNumber(raw); ok {
-			a.kind, a.double = 'd', f
+		a.kind = 'i'
+		var err error
+		if bytes.ContainsAny(raw, ".eE") {
+			err = strconv.ErrSyntax
 		} else {
-			return
+			a.integer, err = strconv.ParseInt(string(raw), 10, 64)
+		}
+		if err != nil {
+			var ok bool
+			a.kind = 'd'
+			if a.double, ok = parseNumber(raw); !ok {
+				return
+			}
 		}
 	default:
 		return
@@ -1101,7 +1108,7 @@ func (d *decoder) str(i int) (next int, escaped bool) {
 		// character or not ASCII. It halves the time of a whole batch.
 		for {
 			x := binary.LittleEndian.Uint64(b[i:])
-			if m := ((x ^ quotes) - ones | (x ^ slash) - ones | x - spaces | x) & highs; m != 0 {
+			if m := (((x ^ quotes) - ones) | ((x ^ slash) - ones) | (x - spaces) | x) & highs; m != 0 {
 				i += bits.TrailingZeros64(m) / 8
 				break
 			}

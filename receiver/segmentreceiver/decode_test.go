@@ -1,0 +1,254 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package segmentreceiver
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// decodeTests are bodies and what becomes of them: the events as "name|source|value", and the first problem.
+var decodeTests = []struct {
+	name    string
+	shape   shape
+	body    string
+	events  []string
+	problem string // of a message; the others are taken
+	err     string // of the body
+}{
+	// Values.
+	{name: "no properties", body: `{"event":"e"}`, events: []string{"e||1"}},
+	{name: "null properties", body: `{"event":"e","properties":null}`, events: []string{"e||1"}},
+	{name: "null value", body: `{"event":"e","properties":{"value":null}}`, events: []string{"e||1"}},
+	{name: "zero", body: `{"event":"e","properties":{"value":0}}`, events: []string{"e||0"}},
+	{name: "negative decimal", body: `{"event":"e","properties":{"value":-2.5}}`, events: []string{"e||-2.5"}},
+	{name: "exponent", body: `{"event":"e","properties":{"value":1.5E+3}}`, events: []string{"e||1500"}},
+	{name: "numeric string", body: `{"event":"e","properties":{"value":" +4.5e1 "}}`, events: []string{"e||45"}},
+	{name: "value in another case", body: `{"event":"e","properties":{"vALUE":3}}`, events: []string{"e||3"}},
+	{name: "the last value counts", body: `{"event":"e","properties":{"value":3,"Value":4}}`, events: []string{"e||4"}},
+	{name: "value of a nested property", body: `{"event":"e","properties":{"x":{"value":3},"y":[{"value":4}]}}`, events: []string{"e||1"}},
+	{name: "word as value", body: `{"event":"e","properties":{"value":"many"}}`, problem: "properties.value: not a number"},
+	{name: "empty string as value", body: `{"event":"e","properties":{"value":""}}`, problem: "properties.value: not a number"},
+	{name: "hexadecimal string", body: `{"event":"e","properties":{"value":"0x10"}}`, problem: "properties.value: not a number"},
+	{name: "infinite string", body: `{"event":"e","properties":{"value":"Infinity"}}`, problem: "properties.value: not a number"},
+	{name: "boolean as value", body: `{"event":"e","properties":{"value":true}}`, problem: "properties.value: not a number"},
+	{name: "object as value", body: `{"event":"e","properties":{"value":{}}}`, problem: "properties.value: not a number"},
+	{name: "beyond a double", body: `{"event":"e","properties":{"value":1e999}}`, problem: "properties.value: not a number"},
+
+	// Names.
+	{name: "escapes", body: `{"event":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83d"}`, events: []string{"a\"\\/\b\f\n\r\té😀\uFFFD||1"}},
+	{name: "escapes in keys", body: `{"\u0065vent":"e","propert\u0069es":{"v\u0061lue":2}}`, events: []string{"e||2"}},
+	{name: "no event", body: `{"userId":"u"}`, problem: "event: missing"},
+	{name: "empty event", body: `{"event":""}`, problem: "event: missing"},
+	{name: "number as event", body: `{"event":4}`, problem: "event: missing"},
+	{name: "no event in a batch", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track"}]}`,
+		events: []string{"e||1"}, problem: "batch[1].event: missing"},
+
+	// Sources, in the order in which they count.
+	{name: "integrations first", body: `{"event":"e","integrations":{"librato":{"source":"1"}},"context":{"Librato":{"source":"2"},"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|1|1"}},
+	{name: "context.Librato second", body: `{"event":"e","integrations":{"Librato":true},"context":{"source":"4","LIBRATO":{"source":"2"}},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|2|1"}},
+	{name: "options.Librato third", body: `{"event":"e","context":{"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|3|1"}},
+	{name: "context.source fourth", body: `{"event":"e","context":{"source":"4"},"options":{"source":"5"}}`, events: []string{"e|4|1"}},
+	{name: "options.source last", body: `{"event":"e","options":{"source":"5"}}`, events: []string{"e|5|1"}},
+	{name: "a source stays as it is", body: `{"event":"e","context":{"Librato":{"source":"web-1:8080 é"}}}`, events: []string{"e|web-1:8080 é|1"}},
+	{name: "empty source is none", body: `{"event":"e","context":{"Librato":{"source":""},"source":"4"}}`, events: []string{"e|4|1"}},
+	{name: "number as source", body: `{"event":"e","context":{"Librato":{"source":42}}}`, events: []string{"e|42|1"}},
+	{name: "object as source is none", body: `{"event":"e","context":{"source":{"a":1}}}`, events: []string{"e||1"}},
+
+	// Flags.
+	{name: "all off", body: `{"event":"e","integrations":{"All":false}}`},
+	{name: "all off in another case", body: `{"event":"e","integrations":{"all":false}}`},
+	{name: "all off, Librato on", body: `{"event":"e","integrations":{"All":false,"Librato":true}}`, events: []string{"e||1"}},
+	{name: "all off, Librato has options", body: `{"event":"e","integrations":{"All":false,"Librato":{"source":"s"}}}`, events: []string{"e|s|1"}},
+	{name: "all off, librato is no flag", body: `{"event":"e","integrations":{"All":false,"librato":true}}`},
+	{name: "Librato off", body: `{"event":"e","integrations":{"Librato":false}}`},
+	{name: "librato is no flag", body: `{"event":"e","integrations":{"librato":false}}`, events: []string{"e||1"}},
+	{name: "what browsers send is no list", body: `{"event":"e","integrations":{"Segment.io":true}}`, events: []string{"e||1"}},
+	{name: "off beats wrong", body: `{"event":"","integrations":{"Librato":false}}`},
+
+	// What a batch says for all.
+	{name: "batch context after", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","context":{"Librato":{"source":"own"}}},{"type":"track","event":"g","context":{"source":"weak"}}],"context":{"Librato":{"source":"all"}}}`,
+		events: []string{"e|all|1", "f|own|1", "g|all|1"}},
+	{name: "batch integrations before", shape: shapeBatch, body: `{"integrations":{"All":false},"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","integrations":{"Librato":true}}]}`,
+		events: []string{"f||1"}},
+	{name: "other calls are ignored", shape: shapeBatch, body: `{"batch":[{"type":"identify"},{"type":"group"},{"type":"alias"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}},
+	{name: "a batch's own event is none", shape: shapeBatch, body: `{"event":"x","messageId":"b","batch":[{"type":"track","event":"e"}]}`, events: []string{"e||1"}},
+	{name: "empty batch", shape: shapeBatch, body: ` { "batch" : [ ] } `},
+	{name: "pages", shape: shapeBatch, body: `{"batch":[{"type":"page","name":"Home"},{"type":"page","name":"Home","category":"Docs"},{"type":"page","category":"Docs"},{"type":"screen","name":"Main"},{"type":"screen"}]}`,
+		events: []string{"Viewed Home Page||1", "Viewed Docs Home Page||1", "Loaded a Page||1", "Viewed Main Screen||1", "Loaded a Screen||1"}},
+
+	// Bad messages in good batches.
+	{name: "no object", shape: shapeBatch, body: `{"batch":[1,{"type":"track","event":"e"},"x",null,[{}]]}`, events: []string{"e||1"}, problem: "batch[0]: not an object"},
+	{name: "no type", shape: shapeBatch, body: `{"batch":[{"event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: missing"},
+	{name: "unknown type", shape: shapeBatch, body: `{"batch":[{"type":"tracks","event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: not track, page, screen, identify, group or alias"},
+	{name: "too large", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track","event":"x","properties":{"x":"` + strings.Repeat("y", 1000) + `"}}]}`,
+		events: []string{"e||1"}, problem: "batch[1]: 1050 bytes, more than the 1000 that a message may have"},
+	{name: "NaN", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"x","properties":{"value":NaN}},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: NaN is not JSON (byte 60)"},
+	{name: "infinities", shape: shapeBatch, body: `{"batch":[{"a":[-Infinity]},{"b":{"c":Infinity}},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: -Infinity is not JSON (byte 16)"},
+	{name: "not UTF-8", shape: shapeBatch, body: "{\"batch\":[{\"type\":\"track\",\"event\":\"x\xff\"},{\"type\":\"track\",\"event\":\"e\"}]}",
+		events: []string{"e||1"}, problem: "batch[0]: a string that is not UTF-8 (byte 36)"},
+	{name: "control character", shape: shapeBatch, body: "{\"batch\":[{\"type\":\"track\",\"event\":\"x\n\"},{\"type\":\"track\",\"event\":\"e\"}]}",
+		events: []string{"e||1"}, problem: "batch[0]: a control character in a string (byte 36)"},
+	{name: "unknown escape", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"\x41"},{"type":"track","event":"\u12"},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: an escape that JSON does not know (byte 36)"},
+	{name: "foreign key", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"x","writeKey":"other"},{"type":"track","event":"e","writeKey":"mine"}],"writeKey":"mine"}`,
+		events: []string{"e||1"}, problem: "batch[0].writeKey: not the write key of the request"},
+
+	// Bodies that are refused.
+	{name: "empty body", body: ``, err: "not JSON at byte 0: unexpected end of the body"},
+	{name: "not an object", body: `[]`, err: "the body is not a JSON object"},
+	{name: "no batch", shape: shapeBatch, body: `{"event":"e"}`, err: "batch: missing"},
+	{name: "batch is an object", shape: shapeBatch, body: `{"batch":{}}`, err: "batch: not an array"},
+	{name: "two batches", shape: shapeBatch, body: `{"batch":[],"batch":[]}`, err: "batch: given twice"},
+	{name: "cut off", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"tr`, err: "batch[1]: not JSON at byte 50: unexpected end of the body"},
+	{name: "text after", body: `{"event":"e"} x`, err: "not JSON at byte 14: text after the end of the JSON value"},
+	{name: "trailing comma", body: `{"event":"e",}`, err: "not JSON at byte 13: expected a key"},
+	{name: "missing comma", body: `{"a":1 "b":2}`, err: "not JSON at byte 7: expected a comma or the end of the object"},
+	{name: "missing colon", body: `{"a" 1}`, err: "not JSON at byte 5: expected a colon"},
+	{name: "leading zero", body: `{"a":01}`, err: "not JSON at byte 6: expected a comma or the end of the object"},
+	{name: "bare decimal point", body: `{"a":1.}`, err: "not JSON at byte 7: expected a digit"},
+	{name: "bare exponent", body: `{"a":1e}`, err: "not JSON at byte 7: expected a digit"},
+	{name: "bare minus", body: `{"a":-}`, err: "not JSON at byte 6: expected a digit"},
+	{name: "misspelt word", body: `{"a":nul}`, err: "not JSON at byte 5: expected a value"},
+	{name: "broken inside a skipped value", body: `{"a":{"b":[1,{"c":tru}]}}`, err: "not JSON at byte 18: expected a value"},
+	{name: "brackets that do not fit", body: `{"a":[1}}`, err: "not JSON at byte 7: expected a comma or the end of the array"},
+	{name: "too deep", body: `{"a":` + strings.Repeat("[", 514) + strings.Repeat("]", 514) + `}`, err: "not JSON at byte 518: nested too deeply"},
+	{name: "deep enough", body: `{"event":"e","a":` + strings.Repeat("[", 400) + strings.Repeat("]", 400) + `}`, events: []string{"e||1"}},
+	{name: "NaN outside of messages", shape: shapeBatch, body: `{"batch":[],"context":{"a":NaN}}`, err: "not JSON at byte 27: NaN is not JSON"},
+
+	// Webhooks.
+	{name: "webhook with one message", shape: shapeArray, body: `{"type":"track","event":"e"}`, events: []string{"e||1"}},
+	{name: "webhook with an array", shape: shapeArray, body: ` [{"type":"track","event":"e"},{"type":"track"}]`, events: []string{"e||1"}, problem: "[1].event: missing"},
+}
+
+func TestDecode(t *testing.T) {
+	d := newTestDecoder()
+	for _, tt := range decodeTests {
+		t.Run(tt.name, func(t *testing.T) {
+			d.reset()
+			var err *bodyError
+			switch tt.shape {
+			case shapeBatch:
+				err = d.decodeBatch([]byte(tt.body))
+			case shapeArray:
+				err = d.decodeWebhook([]byte(tt.body))
+			case shapeMessage:
+				err = d.decode([]byte(tt.body), typeTrack)
+			}
+			if tt.err != "" {
+				require.NotNil(t, err)
+				assert.Equal(t, tt.err, err.message)
+				return
+			}
+			require.Nil(t, err)
+			d.resolve(d.key, true, testReceived)
+			var events []string
+			for _, e := range d.events {
+				events = append(events, string(e.name)+"|"+string(e.source)+"|"+formatFloat(e.value))
+			}
+			assert.Equal(t, tt.events, events)
+			problem := ""
+			if d.refused > 0 {
+				problem = d.offender.describe(d)
+			}
+			assert.Equal(t, tt.problem, problem)
+		})
+	}
+}
+
+func TestDecodeTakesTheClientsClockSkewOut(t *testing.T) {
+	at := func(text string) string {
+		v, err := time.Parse(time.RFC3339Nano, text)
+		require.NoError(t, err)
+		return v.UTC().Format(time.RFC3339Nano)
+	}
+	received := testReceived.Format(time.RFC3339Nano)
+	for _, tt := range []struct {
+		name    string
+		batch   bool
+		webhook bool
+		fields  string
+		want    string
+	}{
+		{name: "no timestamp", fields: ``, want: received},
+		{name: "no timestamp, but sentAt", fields: `"sentAt":"2026-05-04T00:00:00Z"`, want: received},
+		{name: "timestamp alone", fields: `"timestamp":"2026-05-01T02:03:04.567Z"`, want: "2026-05-01T02:03:04.567Z"},
+		{name: "unparsable", fields: `"timestamp":"yesterday","sentAt":"2026-05-04T00:00:00Z"`, want: received},
+		{name: "Go's zero time", fields: `"timestamp":"0001-01-01T00:00:00Z"`, want: received},
+		{name: "the clock is an hour behind", fields: `"timestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T02:02:01.5Z"`, want: "2026-05-04T03:02:00Z"},
+		{name: "originalTimestamp as rudder sends it", fields: `"originalTimestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T02:02:01.5Z"`, want: "2026-05-04T03:02:00Z"},
+		{name: "corrected already", fields: `"originalTimestamp":"2026-05-04T02:02:00Z","timestamp":"2026-05-04T01:00:00Z","sentAt":"2026-05-04T02:02:01.5Z"`, want: "2026-05-04T01:00:00Z"},
+		{name: "a batch's sentAt", batch: true, fields: `"timestamp":"2026-05-04T02:02:00Z"`, want: "2026-05-04T03:02:00Z"},
+		{name: "a batch's sentAt beats the message's", batch: true, fields: `"timestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T01:00:00Z"`, want: "2026-05-04T03:02:00Z"},
+		{name: "webhooks are corrected", webhook: true, fields: `"timestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T01:00:00Z"`, want: "2026-05-04T02:02:00Z"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newTestDecoder()
+			message := `{"type":"track","event":"e"`
+			if tt.fields != "" {
+				message += "," + tt.fields
+			}
+			message += "}"
+			switch {
+			case tt.batch:
+				require.Nil(t, d.decodeBatch([]byte(`{"batch":[`+message+`],"timestamp":"2001-01-01T00:00:00Z","sentAt":"2026-05-04T02:02:01.5Z"}`)))
+			case tt.webhook:
+				require.Nil(t, d.decodeWebhook([]byte(message)))
+			default:
+				require.Nil(t, d.decode([]byte(message), typeTrack))
+			}
+			d.resolve(nil, false, testReceived)
+			require.Len(t, d.events, 1)
+			assert.Equal(t, at(tt.want), time.Unix(0, d.events[0].time).UTC().Format(time.RFC3339Nano))
+		})
+	}
+}
+
+func TestParseTime(t *testing.T) {
+	for text, want := range map[string]string{
+		"2026-05-04T03:02:01Z":                "2026-05-04T03:02:01Z",
+		"2026-05-04T03:02:01.123456789Z":      "2026-05-04T03:02:01.123456789Z",
+		"2026-05-04T03:02:01.1234567899Z":     "2026-05-04T03:02:01.123456789Z",
+		"2026-05-04T05:02:01+02:00":           "2026-05-04T03:02:01Z",
+		"2026-05-04T05:02:01.5+0200":          "2026-05-04T03:02:01.5Z",
+		"2026-05-03T22:32:01-04:30":           "2026-05-04T03:02:01Z",
+		"2026-05-04T05:02:01+02":              "2026-05-04T03:02:01Z",
+		"2026-05-04 03:02:01":                 "2026-05-04T03:02:01Z",
+		"2026-05-04T03:02Z":                   "2026-05-04T03:02:00Z",
+		"2026-05-04":                          "2026-05-04T00:00:00Z",
+		"2024-02-29":                          "2024-02-29T00:00:00Z",
+		"2016-12-31T23:59:60Z":                "2017-01-01T00:00:00Z",
+		"1777863721":                          "2026-05-04T03:02:01Z",
+		"1777863721500":                       "2026-05-04T03:02:01.5Z",
+		"":                                    "",
+		"2023-02-29":                          "",
+		"2026-13-01":                          "",
+		"2026-05-04T24:00:00Z":                "",
+		"2026-05-04T03:02:01.Z":               "",
+		"2026-05-04T03:02:01X":                "",
+		"2026-05-04T03:02:01+2":               "",
+		"2026-05-04T03:02:01+25:00":           "",
+		"1969-12-31T23:59:59Z":                "",
+		"2200-01-01":                          "",
+		"Mon May 04 2026 03:02:01 GMT+0000":   "",
+		"177786372x":                          "",
+		strings.Repeat("2026-05-04", 1000):    "",
+		"2026-05-04T03:02:01.5000000+00:00 x": "",
+	} {
+		got := ""
+		if v := parseTime([]byte(text)); v != 0 {
+			got = time.Unix(0, v).UTC().Format(time.RFC3339Nano)
+		}
+		assert.Equal(t, want, got, text)
+	}
+}
+
+func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
