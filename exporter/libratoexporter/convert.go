@@ -473,6 +473,9 @@ func (c *converter) tagSet(m *metricContext, attributes pcommon.Map, source stri
 		}
 	}
 	t.pairs = append(t.pairs, c.fixedTags...)
+	if len(t.pairs) == 0 {
+		t.pairs = append(t.pairs, pair{sourceTag, unassigned})
+	}
 	pairs, dropped := settleTags(t.pairs)
 	t.text = appendTagSet(t.text[:0], pairs)
 	set, seen := t.intern()

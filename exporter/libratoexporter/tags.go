@@ -12,11 +12,16 @@ import (
 )
 
 // maxTags is how many tags a measurement may carry.
-// Source: AppOptics API reference, "Tags".
+// Source: Librato API reference, "Measurement Restrictions".
 const maxTags = 50
 
 // sourceTag is the tag that holds the source in the measurements API.
 const sourceTag = "source"
+
+// unassigned is what the service calls the source of what has none. A measurement must have a tag, so one that would
+// have none gets this as its source.
+// Source: Librato API reference, "Individual Sample Parameters".
+const unassigned = "unassigned"
 
 // pair is an attribute as text. Its strings may share pdata's memory.
 type pair struct {
