@@ -97,7 +97,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err = server.Shutdown(stopping); err != nil {
 		_ = server.Close()
 	}
-	<-served
+	if err = <-served; !errors.Is(err, http.ErrServerClosed) {
+		fmt.Fprintf(stderr, "librato-local: %v\n", err)
+		return 1
+	}
 	return 0
 }
 

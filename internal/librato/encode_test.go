@@ -238,7 +238,7 @@ func TestEncodersRoundTrip(t *testing.T) {
 
 func FuzzEncode(f *testing.F) {
 	f.Add("Event-Triggered", "web-1", "sum", int64(1479236400), uint64(3), 15.0, 5.0, 5.0, false)
-	f.Add("\xff\"\\", "\x00😀", "", int64(-1), uint64(1), 1e126, 1e-130, -0.0, true)
+	f.Add("\xff\"\\", "\x00😀", "", int64(-1), uint64(1), 1e126, 1e-130, -1.5, true)
 	f.Fuzz(func(t *testing.T, name, source, function string, time int64, count uint64, sum, low, high float64, counter bool) {
 		checkRoundTrip(t, Measurement{
 			Name: name, Source: source, Tags: []Tag{{name, source}}, Time: time, Counter: counter,

@@ -95,7 +95,7 @@ func FuzzClean(f *testing.F) {
 		event, metric, source := CleanEventName(s), CleanMetricName(s), CleanSource(s)
 		assert.Equal(t, cleanSlowly(s, name, 255, false), event)
 		assert.Equal(t, cleanSlowly(s, name+":", 255, false), metric)
-		if strings.ToLower(metric) != "all" {
+		if !strings.EqualFold(metric, "all") {
 			assert.Equal(t, metric, source)
 		} else {
 			assert.Equal(t, metric+"_", source)

@@ -23,11 +23,11 @@ import (
 type Verdict uint8
 
 const (
-	// VerdictTaken: the service has them. Those that Errors names may still have been refused, see Failed.
+	// VerdictTaken means that the service has them. Those that Errors names may still have been refused, see Failed.
 	VerdictTaken Verdict = iota
-	// VerdictAgain: the same has to be sent again later. Accepted above 0 says that a part was taken.
+	// VerdictAgain means that the same has to be sent again later. Accepted above 0 says that a part was taken.
 	VerdictAgain
-	// VerdictRefused: none was taken, good ones included, for what Errors says.
+	// VerdictRefused means that none was taken, good ones included, for what Errors says.
 	VerdictRefused
 )
 
@@ -46,6 +46,7 @@ func (v Verdict) String() string {
 // Cause says why a request has to be sent again.
 type Cause uint8
 
+// The causes of VerdictAgain.
 const (
 	CauseNone        Cause = iota // the verdict is not VerdictAgain
 	CauseRateLimit                // 429, or a 403 that speaks of a limit
@@ -73,6 +74,7 @@ func (c Cause) String() string {
 // Reason says for what a measurement was refused; it is the value of the attribute "reason" in telemetry.
 type Reason string
 
+// The reasons that ParseResponse tells apart.
 const (
 	ReasonInvalidName   Reason = "invalid_name"
 	ReasonInvalidSource Reason = "invalid_source"

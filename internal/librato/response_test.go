@@ -213,7 +213,8 @@ func TestBlame(t *testing.T) {
 		{
 			"librato-rails#10: a type conflict", 400,
 			params("type", "'rack.request.total' is a counter, but was submitted as different type"),
-			[]int{0}, ReasonTypeConflict,
+			[]int{0},
+			ReasonTypeConflict,
 		},
 		{"metrics-librato#84: a source", 400, params("source", "web 2 is not a valid source name"), []int{1}, ReasonInvalidSource},
 		{"a source of several, in another case", 400, params("source", "Web-1 is not a valid source name"), []int{0, 2}, ReasonInvalidSource},
@@ -226,7 +227,9 @@ func TestBlame(t *testing.T) {
 		{"a time that is not ours", 400, `{"errors":[{"param":"measure_time","value":31,"reason":"is too far in the past"}]}`, []int{1, 2}, ReasonTooOld},
 		{
 			"statsd-librato-backend#52: a value, and a name that says which", 400,
-			`{"errors":{"params":{"value":["must be positive"],"name":["'login' is the name"]}}}`, []int{2}, ReasonInvalidName,
+			`{"errors":{"params":{"value":["must be positive"],"name":["'login' is the name"]}}}`,
+			[]int{2},
+			ReasonInvalidName,
 		},
 		{"a value", 400, params("value", "must be positive"), nil, ReasonInvalidValue},
 		{"a value of a metric", 400, params("sum", "'login': must be positive"), []int{2}, ReasonInvalidValue},
@@ -247,14 +250,16 @@ func TestBlame(t *testing.T) {
 		{
 			"taken in part: all that are named", 202,
 			`{"measurements":{"summary":{"accepted":3,"failed":2}},"errors":[{"param":"name","value":"login","reason":"is bad"},{"param":"tags","value":"us east","reason":"is bad"}]}`,
-			[]int{1, 2}, ReasonInvalidName,
+			[]int{1, 2},
+			ReasonInvalidName,
 		},
 		{"taken in part, not said which", 202, `{"measurements":{"summary":{"accepted":3,"failed":2}}}`, nil, ReasonRejected},
 		{"none taken", 202, `{"measurements":{"summary":{"accepted":0,"failed":5}}}`, []int{0, 1, 2, 3, 4}, ReasonRejected},
 		{
 			"a limit, part taken", 429,
 			`{"measurements":{"summary":{"accepted":4,"failed":1}},"errors":[{"param":"name","value":"login","reason":"rate limited"}]}`,
-			[]int{2}, ReasonInvalidName,
+			[]int{2},
+			ReasonInvalidName,
 		},
 		{
 			"a limit, not all named", 429,

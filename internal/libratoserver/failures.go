@@ -41,6 +41,7 @@ type Failure struct {
 // Apply says what becomes of the measurements of a post that fails.
 type Apply string
 
+// What may become of the measurements of a failed post.
 const (
 	ApplyNever Apply = ""      // nothing is stored
 	ApplyNow   Apply = "now"   // everything is stored at once: the answer alone is lost or wrong

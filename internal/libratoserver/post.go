@@ -20,8 +20,8 @@ import (
 // The rules for names, as the API reference has them.
 var (
 	validName     = regexp.MustCompile(`\A[A-Za-z0-9.:\-_]{1,255}\z`)
-	validTagName  = regexp.MustCompile(`\A[-.:_\w]{1,64}\z`)
-	validTagValue = regexp.MustCompile(`\A[-.:_?\\/\w ]{1,255}\z`)
+	validTagName  = regexp.MustCompile(`\A[-.:\w]{1,64}\z`)
+	validTagValue = regexp.MustCompile(`\A[-.:?\\/\w ]{1,255}\z`)
 )
 
 const (

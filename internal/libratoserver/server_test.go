@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,16 +37,17 @@ type harness struct {
 	now time.Time
 }
 
-func newHarness(t testing.TB, opts ...Option) *harness {
-	h := &harness{t: t, now: time.Unix(start, 0)}
+func newHarness(tb testing.TB, opts ...Option) *harness {
+	tb.Helper()
+	h := &harness{t: tb, now: time.Unix(start, 0)}
 	h.Server = New(append([]Option{WithClock(func() time.Time {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return h.now
 	})}, opts...)...)
 	ts := httptest.NewServer(h.Server)
-	t.Cleanup(ts.Close)
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	tb.Cleanup(ts.Close)
+	tb.Cleanup(http.DefaultClient.CloseIdleConnections)
 	h.url = ts.URL
 	return h
 }
@@ -509,7 +511,7 @@ func TestConcurrentPostsAddUp(t *testing.T) {
 				assert.Equal(t, 200, status)
 				_, _, _ = h.Requests(), h.Totals(), h.Stats()
 			}
-			h.Fail(Failure{Status: 503, Path: fmt.Sprint(i)})
+			h.Fail(Failure{Status: 503, Path: strconv.Itoa(i)})
 		})
 	}
 	wg.Wait()
@@ -520,8 +522,12 @@ func TestConcurrentPostsAddUp(t *testing.T) {
 func TestOtherPaths(t *testing.T) {
 	h := newHarness(t)
 	for _, tt := range []struct{ method, path string }{
-		{http.MethodGet, "/v1/none"}, {http.MethodGet, "/v1/measurements"}, {http.MethodPost, "/v1/metrics/a"}, {http.MethodPost, "/"},
-		{http.MethodGet, "/none"}, {http.MethodGet, "/_local/none"},
+		{http.MethodGet, "/v1/none"},
+		{http.MethodGet, "/v1/measurements"},
+		{http.MethodPost, "/v1/metrics/a"},
+		{http.MethodPost, "/"},
+		{http.MethodGet, "/none"},
+		{http.MethodGet, "/_local/none"},
 	} {
 		status, _, _ := h.do(tt.method, tt.path, "")
 		assert.Equal(t, 404, status, tt)
@@ -553,7 +559,7 @@ func FuzzPost(f *testing.F) {
 		}
 		for _, path := range []string{"/v1/metrics", "/v1/metrics/a?count=5", "/_local/totals", "/_local/graph?name=a"} {
 			w = httptest.NewRecorder()
-			r = httptest.NewRequest(http.MethodGet, path, nil)
+			r = httptest.NewRequest(http.MethodGet, path, http.NoBody)
 			r.SetBasicAuth("a", "b")
 			s.ServeHTTP(w, r)
 			assert.True(t, json.Valid(w.Body.Bytes()), path)

@@ -380,7 +380,7 @@ func (s *Server) get(name string, query url.Values) answer {
 		params[field] = v
 	}
 	start, end := params["start_time"], params["end_time"]
-	wanted := append(query["sources[]"], query["source"]...)
+	wanted := slices.Concat(query["sources[]"], query["source"])
 	measurements := map[string]any{}
 	for key, st := range m.streams {
 		if len(wanted) > 0 && !slices.ContainsFunc(wanted, func(glob string) bool {
