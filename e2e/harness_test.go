@@ -88,6 +88,16 @@ func startCollector(t *testing.T, config string, env ...string) *collector {
 	return c
 }
 
+// stateDirectory returns what STATE_DIRECTORY is to the config.
+func (c *collector) stateDirectory() string {
+	for _, env := range c.env {
+		if dir, ok := strings.CutPrefix(env, "STATE_DIRECTORY="); ok {
+			return dir
+		}
+	}
+	return ""
+}
+
 // start starts the collector, for the first time or again after stop or kill, and waits until it takes events.
 func (c *collector) start(t *testing.T) {
 	t.Helper()

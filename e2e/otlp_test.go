@@ -81,8 +81,8 @@ func TestHostMetricsBesideEvents(t *testing.T) {
 	want := totals{
 		{"system.memory.usage.used", "db-1"}:             {1, 700},
 		{"system.memory.usage.free", "db-1"}:             {1, 300},
-		{"system.network.io.receive.eth0", "db-1"}:       {1, 1000},
-		{"system.network.io.transmit.eth0", "db-1"}:      {1, 50},
+		{"system.network.io.eth0.receive", "db-1"}:       {1, 1000},
+		{"system.network.io.eth0.transmit", "db-1"}:      {1, 50},
 		{"system.cpu.load_average.1m", "db-1"}:           {1, 0.25},
 		{"http.server.request.duration.-orders", "db-1"}: {3, 2.75},
 		{"Signed-Up", "db-1"}:                            events[stream{"Signed-Up", "db-1"}],
@@ -96,7 +96,7 @@ func TestHostMetricsBesideEvents(t *testing.T) {
 	for _, line := range service.Totals() {
 		types[line.Name] = line.Type
 	}
-	assert.Equal(t, "counter", types["system.network.io.receive.eth0"])
+	assert.Equal(t, "counter", types["system.network.io.eth0.receive"])
 	assert.Equal(t, "gauge", types["system.memory.usage.used"])
 
 	// A second collection: gauges average, event gauges add up.
@@ -106,6 +106,6 @@ func TestHostMetricsBesideEvents(t *testing.T) {
 	assert.EventuallyWithT(t, func(collect *assert.CollectT) {
 		now := service.totals(t)
 		assert.Equal(collect, total{2, 1500}, now[stream{"system.memory.usage.used", "db-1"}])
-		assert.Equal(collect, total{2, 2500}, now[stream{"system.network.io.receive.eth0", "db-1"}])
+		assert.Equal(collect, total{2, 2500}, now[stream{"system.network.io.eth0.receive", "db-1"}])
 	}, arriveTimeout, 50*time.Millisecond)
 }

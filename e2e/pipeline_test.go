@@ -117,13 +117,7 @@ func TestFanOut(t *testing.T) {
 	}
 	service.eventually(t, want)
 	c.stop(t)
-	var path string
-	for _, env := range c.env {
-		if dir, ok := strings.CutPrefix(env, "STATE_DIRECTORY="); ok {
-			path = filepath.Clean(dir + ".jsonl")
-		}
-	}
-	file, err := os.ReadFile(path)
+	file, err := os.ReadFile(filepath.Clean(c.stateDirectory() + ".jsonl"))
 	require.NoError(t, err)
 	assert.Equal(t, 5, bytes.Count(file, []byte(`"name":"Fan Out"`)), "%s", file)
 }
