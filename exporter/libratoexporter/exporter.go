@@ -232,4 +232,3 @@ func reportStatus(host component.Host) func(error) {
 
 // userAgent is kept by the service as created_by_ua of the metrics that a request creates.
 func userAgent(info component.BuildInfo) string { return "otelcol-segment/" + info.Version }
-

@@ -46,15 +46,15 @@ type flusher struct {
 	counters *metadata.TelemetryBuilder
 	status   func(error) // nil: well
 
-	client     *http.Client
-	request    func(ctx context.Context, body []byte) (*http.Request, error)
-	encode     func(dst []byte, ms []librato.Measurement) []byte
-	adding     *librato.Properties // what created metrics get
-	averaging  *librato.Properties
-	batch      int // measurements a request
-	consumers  int // requests at a time
-	interval   time.Duration
-	retry      *backoff.ExponentialBackOff // nil: at every tick
+	client    *http.Client
+	request   func(ctx context.Context, body []byte) (*http.Request, error)
+	encode    func(dst []byte, ms []librato.Measurement) []byte
+	adding    *librato.Properties // what created metrics get
+	averaging *librato.Properties
+	batch     int // measurements a request
+	consumers int // requests at a time
+	interval  time.Duration
+	retry     *backoff.ExponentialBackOff // nil: at every tick
 	now       func() time.Time
 
 	away   bool      // the last post was to be tried again
@@ -241,7 +241,7 @@ func (f *flusher) deliver(ctx context.Context, batch []*increment, stopped func(
 			f.refused.unnamed(resp.Failed-len(blamed), resp.Words())
 			f.confirm(rest)
 		case librato.VerdictAgain:
-			if resp.Accepted > 0 && len(blamed) == resp.Failed { // it says which were not taken
+			if len(blamed) > 0 { // it took a part, and says which it did not
 				f.confirm(rest)
 			}
 			return &resp

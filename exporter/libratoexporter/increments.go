@@ -62,6 +62,8 @@ type increments struct {
 	most              int   // max_increments
 	keyed             bool  // with storage: increments have keys
 
+	unsure map[string]struct{} // keys of which a failed transaction left unknown what the disk holds
+
 	open        []*increment // in the order of opening
 	sealed      []*increment // in the order of sealing; what is done goes with the next seal
 	unconfirmed int          // how many of sealed are not done
@@ -97,6 +99,7 @@ func newIncrements(cfg *Config, refused *refusals) *increments {
 		flush:     int64(cfg.FlushInterval),
 		most:      cfg.MaxIncrements,
 		keyed:     cfg.StorageID != nil,
+		unsure:    map[string]struct{}{},
 	}
 }
 
@@ -289,7 +292,7 @@ func (s *increments) seal(now int64, most int) []*increment {
 	}
 	var due []*increment
 	for _, inc := range s.open {
-		if inc.due <= now && inc.stream.unconfirmed == 0 {
+		if _, unsure := s.unsure[inc.key]; inc.due <= now && inc.stream.unconfirmed == 0 && !unsure {
 			due = append(due, inc)
 		}
 	}

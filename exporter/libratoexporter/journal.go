@@ -65,11 +65,10 @@ type journal struct {
 
 	// With storage, guarded by increments.mu.
 	ops     []*storage.Operation
-	unsure  map[string]struct{} // keys of which a failed transaction left unknown what the disk holds
-	number  uint64              // of the last ids key
-	chunks  []idChunk           // ids keys, oldest first
-	unmerge int                 // how many at the end of chunks are of one commit each
-	recent  []uint64            // the ids in those
+	number  uint64    // of the last ids key
+	chunks  []idChunk // ids keys, oldest first
+	unmerge int       // how many at the end of chunks are of one commit each
+	recent  []uint64  // the ids in those
 }
 
 // idChunk is one ids key.
@@ -101,7 +100,6 @@ func newJournal(cfg *Config, logger *zap.Logger, counters *metadata.TelemetryBui
 		counters:   counters,
 		window:     int64(cfg.Deduplication.Window),
 		maxIDs:     cfg.Deduplication.MaxEntries,
-		unsure:     map[string]struct{}{},
 	}
 }
 
@@ -155,22 +153,24 @@ func (j *journal) take(samples []sample, now int64) error {
 
 // commitGroup stages every call, writes what they changed in one transaction, and keeps or undoes it.
 func (j *journal) commitGroup(calls []*call) {
-	j.begin()
-	for _, c := range calls {
-		c.err = j.stage(c.samples, c.now)
-	}
-	if err := j.commitStaged(calls[len(calls)-1].now); err != nil {
-		j.undo()
+	err := j.makeSure()
+	if err == nil {
+		j.begin()
 		for _, c := range calls {
-			c.err = err
+			c.err = j.stage(c.samples, c.now)
 		}
-		return
+		if err = j.commitStaged(calls[len(calls)-1].now); err == nil {
+			j.keep()
+			return
+		}
+		j.undo()
 	}
-	j.keep()
+	for _, c := range calls {
+		c.err = fmt.Errorf("the storage extension did not take the state: %w", err)
+	}
 }
 
-// commitStaged writes what is staged, and what an earlier failure left unsure. After an error the disk may hold the
-// old or the new, so the keys are noted: the next transaction puts them right.
+// commitStaged writes what is staged.
 func (j *journal) commitStaged(now int64) error {
 	j.ops = j.ops[:0]
 	values := make([]byte, 0, 128*len(j.touched)+8*len(j.newIDs)+64)
@@ -195,18 +195,8 @@ func (j *journal) commitStaged(now int64) error {
 		values = appendIDs(values, now, j.newIDs)
 		set(idsKey(j.number), from)
 	}
-	if len(j.ops) == 0 && len(j.unsure) == 0 {
-		return nil
-	}
-	for key, value := range j.certain() {
-		if value == nil {
-			j.ops = append(j.ops, storage.DeleteOperation(key))
-		} else {
-			j.ops = append(j.ops, storage.SetOperation(key, value))
-		}
-	}
 	if err := j.write(len(values)); err != nil {
-		return fmt.Errorf("the storage extension did not take the state: %w", err)
+		return err
 	}
 	if len(j.newIDs) > 0 {
 		j.chunks = append(j.chunks, idChunk{j.number, now, len(j.newIDs)})
@@ -216,31 +206,34 @@ func (j *journal) commitStaged(now int64) error {
 	return nil
 }
 
-// certain returns, for each key that is unsure and not written anyway, what the disk should hold; nil: nothing.
-func (j *journal) certain() map[string][]byte {
+// makeSure puts right what a failed transaction left unsure, before anything else is written: so a disk that stays
+// full makes no more than one group's increments unsure. Those are not sealed until then, the others are.
+func (j *journal) makeSure() error {
 	if len(j.unsure) == 0 {
 		return nil
 	}
-	right := make(map[string][]byte, len(j.unsure))
-	for key := range j.unsure {
-		right[key] = nil
-	}
+	j.ops = j.ops[:0]
 	for _, list := range [][]*increment{j.open, j.sealed} {
 		for _, inc := range list {
-			if _, ok := right[inc.key]; ok && inc.state != stateDone {
-				// One that is being staged for the first time has no value yet; its own operation writes it.
-				right[inc.key] = appendIncrement(nil, inc, &inc.value, j.schedule.period)
+			if _, ok := j.unsure[inc.key]; ok && inc.state != stateDone {
+				j.ops = append(j.ops, storage.SetOperation(inc.key, appendIncrement(nil, inc, &inc.value, j.schedule.period)))
+				delete(j.unsure, inc.key)
 			}
 		}
 	}
-	for _, op := range j.ops {
-		delete(right, op.Key)
+	for key := range j.unsure {
+		j.ops = append(j.ops, storage.DeleteOperation(key))
 	}
-	return right
+	clear(j.unsure)
+	return j.write(0)
 }
 
-// write runs the operations as one transaction.
+// write runs the operations as one transaction. After an error the disk may hold what was before it or what would be
+// after it, so their keys are noted: makeSure puts them right.
 func (j *journal) write(bytes int) error {
+	if len(j.ops) == 0 {
+		return nil
+	}
 	// Not the caller's context: once a call has joined a group only the transaction decides.
 	err := j.client.Batch(context.Background(), j.ops...)
 	if err != nil {
@@ -254,7 +247,6 @@ func (j *journal) write(bytes int) error {
 	}
 	j.counters.ExporterLibratoCommits.Add(context.Background(), 1)
 	j.counters.ExporterLibratoCommitBytes.Add(context.Background(), int64(bytes))
-	clear(j.unsure)
 	return nil
 }
 
@@ -295,6 +287,9 @@ func (j *journal) next(now int64, most int) (gone, due []*increment) {
 	defer j.mu.Unlock()
 	gone = j.expire(now)
 	j.drop(gone)
+	if err := j.makeSure(); err != nil {
+		j.logger.Warn("cannot write the state to storage, will try again", zap.Error(err))
+	}
 	if most == 0 {
 		most = j.flushSize()
 		j.fast = 0
@@ -311,12 +306,9 @@ func (j *journal) tidy(now int64) {
 	if j.client == nil {
 		return
 	}
-	if len(j.unsure) > 0 {
-		j.begin()
-		if err := j.commitStaged(now); err != nil {
-			j.logger.Warn("cannot write the state to storage, will try again", zap.Error(err))
-			return
-		}
+	if err := j.makeSure(); err != nil {
+		j.logger.Warn("cannot write the state to storage, will try again", zap.Error(err))
+		return
 	}
 	j.ops = j.ops[:0]
 	for i := range old {
@@ -341,9 +333,6 @@ func (j *journal) tidy(now int64) {
 		j.ops = append(j.ops, storage.DeleteOperation(idsKey(chunks[0].number)))
 		total -= chunks[0].count
 		chunks = chunks[1:]
-	}
-	if len(j.ops) == 0 {
-		return
 	}
 	if err := j.write(8 * len(j.recent)); err != nil {
 		// Before and after, the keys of ids hold the same ids: whichever of the two the disk has is right.

@@ -21,13 +21,13 @@ type reason = librato.Reason
 
 // The reasons for which the exporter itself refuses; those of the service are librato's.
 const (
-	reasonInvalidValue       = librato.ReasonInvalidValue   // NaN, infinite, a count that is none
-	reasonTooOld             = librato.ReasonTooOld         // older than max_age, or no second of its period is left
-	reasonInTheFuture        = librato.ReasonInTheFuture    // further ahead than max_future
-	reasonTypeConflict       = librato.ReasonTypeConflict   // the service knows the metric as another type
-	reasonOutOfRange         reason = "out_of_range"        // past 1e126, or the sum would be
-	reasonUnsupportedType    reason = "unsupported_type"    // the service has no fit for it
-	reasonAttributeCollision reason = "attribute_collision" // name_attributes leaves points of one metric apart by nothing
+	reasonInvalidValue              = librato.ReasonInvalidValue // NaN, infinite, a count that is none
+	reasonTooOld                    = librato.ReasonTooOld       // older than max_age, or no second of its period is left
+	reasonInTheFuture               = librato.ReasonInTheFuture  // further ahead than max_future
+	reasonTypeConflict              = librato.ReasonTypeConflict // the service knows the metric as another type
+	reasonOutOfRange         reason = "out_of_range"             // past 1e126, or the sum would be
+	reasonUnsupportedType    reason = "unsupported_type"         // the service has no fit for it
+	reasonAttributeCollision reason = "attribute_collision"      // name_attributes leaves points of one metric apart by nothing
 	reasonEmptyName          reason = "empty_name"
 	reasonTooManyStreams     reason = "too_many_streams" // a new stream beyond max_streams
 	reasonSecondTaken        reason = "second_taken"     // its second was sent already, and does not add up
