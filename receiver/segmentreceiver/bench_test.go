@@ -174,3 +174,5 @@ func TestMetricsAllocations(t *testing.T) {
 	}
 	require.LessOrEqual(t, (allocations(500)-allocations(100))/400, 5.0)
 }
+
+func hashOf(key, id string) uint64 { return idset.Hash(key, id) }

@@ -19,6 +19,7 @@ type deduplicator struct {
 	mu        sync.Mutex
 	seen      *idset.Set
 	undecided map[uint64]*claim
+	touched   uint64 // of no meaning, see idset.Set.Touch
 }
 
 // claim is the ids of one request between claim and commit or release.
@@ -36,6 +37,9 @@ func newDeduplicator(window time.Duration, maxEntries int) *deduplicator {
 func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for i := range events {
+		d.touched ^= d.seen.Touch(events[i].hash)
+	}
 	for i := range events {
 		e := &events[i]
 		e.duplicate = false
@@ -65,6 +69,7 @@ func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-ch
 func (d *deduplicator) commit(c *claim, now time.Time) (evicted int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.touched ^= d.seen.TouchOldest(len(c.ids))
 	for _, id := range c.ids {
 		evicted += d.seen.Add(id, now)
 	}
