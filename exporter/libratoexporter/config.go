@@ -20,6 +20,7 @@ import (
 // API names one of the two ways in which the service takes measurements.
 type API string
 
+// The APIs.
 const (
 	APIMetrics      API = "metrics"      // POST /v1/metrics: gauges and counters, told apart by name and source
 	APIMeasurements API = "measurements" // POST /v1/measurements: told apart by name and tags

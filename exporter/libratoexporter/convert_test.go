@@ -162,14 +162,14 @@ func gauges(scope, name string, points ...point) pmetric.Metrics {
 func streamNames(api API, samples []sample) []string {
 	names := []string{}
 	for _, m := range measurementsOf(api, samples) {
-		name := m.Name
+		words := []string{m.Name}
 		if m.Source != "" {
-			name += " of " + m.Source
+			words = append(words, "of", m.Source)
 		}
 		for _, tag := range m.Tags {
-			name += " " + tag.Name + "=" + tag.Value
+			words = append(words, tag.Name+"="+tag.Value)
 		}
-		names = append(names, name)
+		names = append(names, strings.Join(words, " "))
 	}
 	return names
 }
@@ -192,67 +192,80 @@ func TestAttributesInNames(t *testing.T) {
 		{
 			"all, sorted by key", nil,
 			cpu(map[string]any{"state": "user", "cpu": "0"}, map[string]any{"cpu": "1", "state": "idle"}),
-			[]string{"cpu.0.user", "cpu.1.idle"}, 0,
+			[]string{"cpu.0.user", "cpu.1.idle"},
+			0,
 		},
 		{
 			"values of every type", nil,
 			cpu(map[string]any{"a": 7, "b": true, "c": 1.5, "d": []any{"x"}}),
-			[]string{"cpu.7.true.1.5.--x--"}, 0,
+			[]string{"cpu.7.true.1.5.--x--"},
+			0,
 		},
 		{
 			"the source is not part of the name", nil,
 			cpu(map[string]any{"source": "web-1", "cpu": "0"}),
-			[]string{"cpu.0 of web-1"}, 0,
+			[]string{"cpu.0 of web-1"},
+			0,
 		},
 		{
 			"some", &[]string{"state", "nothing"},
 			cpu(map[string]any{"state": "user", "cpu": "0"}),
-			[]string{"cpu.user"}, 0,
+			[]string{"cpu.user"},
+			0,
 		},
 		{
 			"some, which does not tell all points apart", &[]string{"state"},
 			cpu(map[string]any{"state": "user", "cpu": "0"}, map[string]any{"state": "user", "cpu": "1"}, map[string]any{"state": "idle", "cpu": "0"}),
-			[]string{"cpu.idle"}, 2,
+			[]string{"cpu.idle"},
+			2,
 		},
 		{
 			"none, one point", &[]string{},
 			cpu(map[string]any{"state": "user"}),
-			[]string{"cpu"}, 0,
+			[]string{"cpu"},
+			0,
 		},
 		{
 			"none, collision", &[]string{},
 			cpu(map[string]any{"state": "user"}, map[string]any{"state": "idle"}, map[string]any{}),
-			[]string{}, 3,
+			[]string{},
+			3,
 		},
 		{
 			"none, sources tell apart", &[]string{},
 			cpu(map[string]any{"source": "a"}, map[string]any{"source": "b"}),
-			[]string{"cpu of a", "cpu of b"}, 0,
+			[]string{"cpu of a", "cpu of b"},
+			0,
 		},
 		{
 			"none, the same attributes in another order", &[]string{},
 			cpu(map[string]any{"a": "b", "c": "d"}, map[string]any{"c": "d", "a": "b"}),
-			[]string{"cpu", "cpu"}, 0,
+			[]string{"cpu", "cpu"},
+			0,
 		},
 		{
 			"none, keys and values swapped", &[]string{},
 			cpu(map[string]any{"a": "b"}, map[string]any{"b": "a"}),
-			[]string{}, 2,
+			[]string{},
+			2,
 		},
 		{
 			"none, different seconds", &[]string{},
 			gauges("hostmetrics", "cpu", point{1, 1479236400, map[string]any{"v": "1"}}, point{2, 1479236410, map[string]any{"v": "2"}}),
-			[]string{"cpu", "cpu"}, 0,
+			[]string{"cpu", "cpu"},
+			0,
 		},
 		{
 			"all, values that meet when joined", nil,
 			cpu(map[string]any{"a": "x.y", "b": "z"}, map[string]any{"a": "x", "b": "y.z"}, map[string]any{"a": "good"}),
-			[]string{"cpu.good"}, 2,
+			[]string{"cpu.good"},
+			2,
 		},
 		{
 			"an event is summed over its attributes", &[]string{},
 			gauges(segmentScope, "cpu", point{1, 1479236400, map[string]any{"plan": "a"}}, point{2, 1479236400, map[string]any{"plan": "b"}}),
-			[]string{"cpu", "cpu"}, 0,
+			[]string{"cpu", "cpu"},
+			0,
 		},
 	}
 	for _, tt := range tests {
@@ -283,42 +296,56 @@ func TestTags(t *testing.T) {
 		refused int
 	}{
 		{
-			"all attributes, names and values as the service stores them", TagsConfig{},
+			"all attributes, names and values as the service stores them",
+			TagsConfig{},
 			gauges("", "g", point{1, 1, map[string]any{"Route": "/Cart?x=1", "http method": "GET", "source": "Web-1", "empty": ""}}),
-			[]string{"g http-method=get route=/cart?x-1 source=web-1"}, 0,
+			[]string{"g http-method=get route=/cart?x-1 source=web-1"},
+			0,
 		},
 		{
-			"some attributes", TagsConfig{Attributes: &[]string{"route"}},
+			"some attributes",
+			TagsConfig{Attributes: &[]string{"route"}},
 			gauges("", "g", point{1, 1, map[string]any{"route": "r", "method": "GET"}}),
-			[]string{"g route=r source=host-1"}, 0,
+			[]string{"g route=r source=host-1"},
+			0,
 		},
 		{
-			"some attributes, collision", TagsConfig{Attributes: &[]string{"route"}},
+			"some attributes, collision",
+			TagsConfig{Attributes: &[]string{"route"}},
 			gauges("", "g", point{1, 1, map[string]any{"route": "r", "method": "GET"}}, point{1, 1, map[string]any{"route": "r", "method": "PUT"}}),
-			[]string{}, 2,
+			[]string{},
+			2,
 		},
 		{
-			"some attributes of what adds up", TagsConfig{Attributes: &[]string{}},
+			"some attributes of what adds up",
+			TagsConfig{Attributes: &[]string{}},
 			gauges(segmentScope, "g", point{1, 1, map[string]any{"plan": "a", "source": "s"}}, point{1, 1, map[string]any{"plan": "b", "source": "s"}}),
-			[]string{"g source=s", "g source=s"}, 0,
+			[]string{"g source=s", "g source=s"},
+			0,
 		},
 		{
-			"resource and fixed ones come last", TagsConfig{
+			"resource and fixed ones come last",
+			TagsConfig{
 				ResourceAttributes: []string{"service.name", "absent"},
 				Fixed:              map[string]string{"env": "prod", "service.name": "fixed", "route": "fixed", "source": "fixed"},
 			},
 			gauges("", "g", point{1, 1, map[string]any{"route": "r"}}),
-			[]string{"g env=prod route=r service.name=shop source=host-1"}, 0,
+			[]string{"g env=prod route=r service.name=shop source=host-1"},
+			0,
 		},
 		{
-			"names that are one after cleaning", TagsConfig{},
+			"names that are one after cleaning",
+			TagsConfig{},
 			gauges("", "g", point{1, 1, map[string]any{"A b": "1", "a-b": "2"}}),
-			[]string{"g a-b=1 source=host-1"}, 0,
+			[]string{"g a-b=1 source=host-1"},
+			0,
 		},
 		{
-			"at most 50, the source among them", TagsConfig{},
+			"at most 50, the source among them",
+			TagsConfig{},
 			gauges("", "g", point{1, 1, many}),
-			[]string{"g" + strings.Join(manyTags(49), "") + " source=host-1"}, 0,
+			[]string{"g" + strings.Join(manyTags(49), "") + " source=host-1"},
+			0,
 		},
 	}
 	for _, tt := range tests {

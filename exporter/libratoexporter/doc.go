@@ -15,4 +15,4 @@
 //	delta histogram, exponential histogram, summary           a gauge with count, sum, min and max
 //
 // Source: Librato API reference, editions of December 2016 (POST /v1/metrics) and after (POST /v1/measurements).
-package libratoexporter // import "github.com/otelcol-segment/otelcol-segment/exporter/libratoexporter"
+package libratoexporter

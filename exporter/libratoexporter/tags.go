@@ -82,6 +82,6 @@ func cutText(set string) (text, rest string, ok bool) {
 	if size <= 0 || n > uint64(len(set)-size) {
 		return "", "", false
 	}
-	end := size + int(n) //nolint:gosec // n is at most len(set)
+	end := size + int(n)
 	return set[size:end], set[end:], true
 }
