@@ -87,6 +87,7 @@ func (e *libratoExporter) start(ctx context.Context, host component.Host) error 
 		status:    reportStatus(host),
 		client:    client,
 		adding:    addingProperties(&e.cfg.Gauges),
+		batch:     requestSize(e.cfg.API),
 		consumers: e.cfg.NumConsumers,
 		interval:  e.cfg.FlushInterval,
 		retry: &backoff.ExponentialBackOff{
@@ -101,9 +102,9 @@ func (e *libratoExporter) start(ctx context.Context, host component.Host) error 
 	path := "/v1/metrics"
 	if e.cfg.API == APIMeasurements {
 		path = "/v1/measurements"
-		e.flusher.encode, e.flusher.batch = librato.AppendMeasurements, librato.MaxMeasurements
+		e.flusher.encode = librato.AppendMeasurements
 	} else {
-		e.flusher.encode, e.flusher.batch = librato.AppendMetrics, librato.MaxMetrics
+		e.flusher.encode = librato.AppendMetrics
 	}
 	user, password := e.cfg.Email, string(e.cfg.Token)
 	if user == "" { // AppOptics

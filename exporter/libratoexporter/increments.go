@@ -60,6 +60,7 @@ type increments struct {
 	maxAge, maxFuture int64 // seconds
 	flush             int64 // nanoseconds
 	most              int   // max_increments
+	batch             int   // measurements a request
 	keyed             bool  // with storage: increments have keys
 
 	unsure map[string]struct{} // keys of which a failed transaction left unknown what the disk holds
@@ -98,9 +99,18 @@ func newIncrements(cfg *Config, refused *refusals) *increments {
 		maxFuture: int64(cfg.MaxFuture / time.Second),
 		flush:     int64(cfg.FlushInterval),
 		most:      cfg.MaxIncrements,
+		batch:     requestSize(cfg.API),
 		keyed:     cfg.StorageID != nil,
 		unsure:    map[string]struct{}{},
 	}
+}
+
+// requestSize is how many measurements one request carries at most.
+func requestSize(api API) int {
+	if api == APIMeasurements {
+		return librato.MaxMeasurements
+	}
+	return librato.MaxMetrics
 }
 
 func (s *increments) count() int { return len(s.open) + s.unconfirmed }
@@ -269,14 +279,16 @@ func (s *increments) undo() {
 	clear(s.refusals)
 }
 
-// flushSize is how many increments one flush posts at most. As many as there are streams: so an outage ends without
-// a storm. Twice as many where each flush may bring one of every stream, else a backlog would never shrink.
+// flushSize is how many increments one flush posts at most: one for each stream, rounded up to full requests. So an
+// outage ends without a storm. Twice as many where each flush may bring one of every stream, else a backlog would
+// never shrink.
 func (s *increments) flushSize() int {
 	n := len(s.streams.byKey)
 	if 2*s.flush > s.schedule.period*int64(time.Second) {
 		n *= 2
 	}
-	return n + 2*s.fast
+	n += 2 * s.fast
+	return max(s.batch, (n+s.batch-1)/s.batch*s.batch)
 }
 
 // seal returns what is to be posted now: the increments that are sealed already, then, as far as most allows, those

@@ -183,6 +183,7 @@ func (w *world) start() {
 	w.logs = logs
 	w.journal = newJournal(w.cfg, zap.New(core), telemetry, &refusals{logger: zap.New(core), telemetry: telemetry})
 	w.journal.client = w.disk
+	w.journal.batch = pick(w, 1, 3, 300)
 	w.disk.fail = ""
 	require.NoError(w.t, w.journal.recover(context.Background(), w.now))
 	w.inFlight = nil
