@@ -161,6 +161,19 @@ func ids(config, section string) []string {
 	return found
 }
 
+// TestREADMEShowsExamples keeps the configs of the README equal to the files that they are said to be.
+func TestREADMEShowsExamples(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	shown := regexp.MustCompile("(?ms)^<!-- (examples/\\S+) -->\n```yaml\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	assert.NotEmpty(t, shown)
+	for _, match := range shown {
+		file, err := os.ReadFile(filepath.Join("..", match[1]))
+		require.NoError(t, err)
+		assert.Equal(t, string(file), match[2], match[1])
+	}
+}
+
 func TestWrongConfig(t *testing.T) {
 	for name, tt := range map[string]struct{ from, to, want string }{
 		"unknown key of the exporter":  {"token: e2e", "tokn: e2e", "tokn"},
