@@ -77,7 +77,7 @@ type event struct {
 	key                         []byte // the message's own writeKey
 	timestamp, original, sentAt int64  // Unix nanoseconds; 0: absent or not a time
 	rank                        sourceRank
-	all, librato                flag
+	all, librato                flagValue
 	wrong                       outcome // outcomeAccepted: nothing
 	duplicate                   bool    // the deduplicator's
 }
@@ -104,11 +104,11 @@ const (
 	sourceRanks                          // none of them
 )
 
-// flag is what `integrations` says of one integration.
-type flag uint8
+// flagValue is what `integrations` says of one integration.
+type flagValue uint8
 
 const (
-	flagNone flag = iota
+	flagNone flagValue = iota
 	flagFalse
 	flagTrue // or an object
 )
@@ -116,7 +116,7 @@ const (
 // scope is what a message, or the batch for all its messages, says about where events go.
 type scope struct {
 	sources      [sourceRanks][]byte
-	all, librato flag
+	all, librato flagValue
 }
 
 // best returns the first source there is, and where it stands.
@@ -779,7 +779,7 @@ func isLibrato(key []byte) bool {
 }
 
 // flag returns what the value at i says as a flag.
-func (d *decoder) flag(i int) flag {
+func (d *decoder) flag(i int) flagValue {
 	switch d.body[i] {
 	case 'f':
 		return flagFalse

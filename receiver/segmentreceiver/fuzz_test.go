@@ -4,10 +4,15 @@
 package segmentreceiver
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"maps"
 	"math"
-	"os"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +22,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/otelcol-segment/otelcol-segment/receiver/segmentreceiver/internal/metadata"
 )
 
 var testReceived = time.Date(2026, 5, 4, 3, 2, 1, 500_000_000, time.UTC)
@@ -29,13 +39,12 @@ func newTestDecoder() *decoder {
 
 // addRequestSeeds adds the bodies of the golden requests, and the decoder's own cases.
 func addRequestSeeds(f *testing.F) {
-	files, err := filepath.Glob(filepath.Join("testdata", "requests", "*.json"))
-	require.NoError(f, err)
-	for _, file := range files {
-		body, err := os.ReadFile(file)
+	for _, file := range requestFiles(f) {
+		body, err := io.ReadAll(readRequest(f, file).Body)
 		require.NoError(f, err)
-		f.Add(body, byte(shapeBatch))
-		f.Add(body, byte(shapeMessage))
+		for _, s := range []shape{shapeMessage, shapeBatch, shapeArray} {
+			f.Add(body, byte(s))
+		}
 	}
 	for _, tt := range decodeTests {
 		f.Add([]byte(tt.body), byte(tt.shape))
@@ -125,4 +134,43 @@ func compareWithOracle(t *testing.T, d *decoder, body []byte, s shape, webhook b
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("oracle and decoder differ: %s", diff)
 	}
+}
+
+// FuzzHandler sends whatever it finds to every route: no panic, no 5xx, and every answer is JSON.
+func FuzzHandler(f *testing.F) {
+	cfg := goldenConfig()
+	cfg.WriteKeys = nil
+	cfg.Webhook = configoptional.Some(WebhookConfig{Path: "/webhook"})
+	cfg.MaxRequestBodySize = 64 << 10
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
+	require.NoError(f, err)
+	paths := slices.Sorted(maps.Keys(r.routes))
+	for _, file := range requestFiles(f) {
+		req := readRequest(f, file)
+		body, err := io.ReadAll(req.Body)
+		require.NoError(f, err)
+		f.Add(byte(max(0, slices.Index(paths, req.URL.Path))), req.URL.RawQuery, req.Header.Get("Authorization"), body)
+	}
+	f.Fuzz(func(t *testing.T, path byte, query, auth string, body []byte) {
+		req := httptest.NewRequest(http.MethodPost, paths[int(path)%len(paths)], bytes.NewReader(body))
+		if strings.HasPrefix(req.URL.Path, "/v1/pixel/") {
+			req.Method = http.MethodGet
+		}
+		req.URL.RawQuery = query
+		req.Header.Set("Authorization", auth)
+		w := httptest.NewRecorder()
+		r.handle(w, req)
+		assert.Contains(t, []int{http.StatusOK, http.StatusBadRequest}, w.Code)
+		assert.Equal(t, "application/json", w.Header().Get("Content-Type"))
+		assert.True(t, json.Valid(w.Body.Bytes()))
+	})
+}
+
+// requestFiles returns the golden requests and those recorded from real SDKs.
+func requestFiles(f *testing.F) []string {
+	own, err := filepath.Glob(filepath.Join("testdata", "golden", "*.http"))
+	require.NoError(f, err)
+	recorded, err := filepath.Glob(filepath.Join("..", "..", "testdata", "requests", "*.http"))
+	require.NoError(f, err)
+	return append(own, recorded...)
 }
