@@ -154,7 +154,7 @@ func ids(config, section string) []string {
 		if line != "\n" && line[0] != ' ' && line[0] != '#' {
 			break
 		}
-		if match := regexp.MustCompile(`^  ([a-z_/0-9]+):`).FindStringSubmatch(line); match != nil {
+		if match := regexp.MustCompile(`^ {2}([a-z_/0-9]+):`).FindStringSubmatch(line); match != nil {
 			found = append(found, match[1])
 		}
 	}

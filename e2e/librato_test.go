@@ -22,9 +22,9 @@ type libratoService struct {
 	http *http.Server
 }
 
-func startLibrato(t *testing.T, opts ...libratoserver.Option) *libratoService {
+func startLibrato(t *testing.T) *libratoService {
 	t.Helper()
-	s := &libratoService{Server: libratoserver.New(opts...), addr: freeAddr(t)}
+	s := &libratoService{Server: libratoserver.New(), addr: freeAddr(t)}
 	s.up(t)
 	t.Cleanup(s.down)
 	return s

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -66,7 +67,7 @@ func recorded(t *testing.T, name, host string) string {
 func dumpRequest(r *http.Request, body []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: example.com\n", r.Method, r.URL.RequestURI())
-	r.Header.Set("Content-Length", fmt.Sprint(len(body)))
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	keys := make([]string, 0, len(r.Header))
 	for key := range r.Header {
 		keys = append(keys, key)

@@ -6,6 +6,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os/exec"
 	"testing"
 	"time"
@@ -109,9 +110,7 @@ func javaScript(program string, input map[string]any) func(*testing.T, string, [
 	return func(t *testing.T, host string, events []sdkEvent) func() {
 		t.Helper()
 		all := map[string]any{"host": host, "writeKey": "e2e-key", "events": events}
-		for k, v := range input {
-			all[k] = v
-		}
+		maps.Copy(all, input)
 		node, err := exec.LookPath("node")
 		if err != nil {
 			unavailable(t, "Node.js is not installed")
