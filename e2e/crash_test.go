@@ -1,0 +1,759 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcol-segment/otelcol-segment/internal/libratoserver"
+)
+
+// This file kills the collector under load, at random moments and at the dangerous instants, while clients repeat each
+// message until it is answered with 200, and compares what stands in Librato with the truth: per stream and period.
+
+var (
+	crashDuration = flag.Duration("crash.duration", 12*time.Second, "how long a crash test with random moments goes on")
+	crashRounds   = flag.Int("crash.rounds", 1, "how often the crash tests go through all dangerous instants")
+	crashSeed     = flag.Uint64("crash.seed", 0, "seed of the crash tests; 0: a new one, which is printed")
+)
+
+// crashPeriod is the longest there is: a process that opens an increment uses up a second of each period, and here
+// they die faster than the seconds pass.
+const crashPeriod = 600
+
+const crashConfig = `
+receivers:
+  segment:
+    endpoint: ${env:SEGMENT_ADDR}
+    deduplication: {forward_ids: "${env:FORWARD_IDS}"}
+exporters:
+  librato:
+    endpoint: ${env:LIBRATO_ENDPOINT}
+    email: e2e@example.com
+    token: e2e
+    headers: {X-Generation: "${env:GENERATION}"}
+    timeout: 1s
+    flush_interval: ${env:FLUSH_INTERVAL}
+    max_age: ${env:MAX_AGE}
+    instance: {index: "${env:INSTANCE}", count: 2}
+    gauges: {period: "${env:PERIOD}", service_side_aggregation: "${env:SSA}"}
+    retry_on_failure: {initial_interval: 100ms, max_interval: 1s}
+    storage: ${env:STORAGE}
+extensions:
+  file_storage: {directory: "${env:STATE_DIRECTORY}", create_directory: true}
+service:
+  extensions: [file_storage]
+  telemetry:
+    metrics:
+      readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "${env:METRICS_PORT}"}}}}]
+  pipelines:
+    metrics: {receivers: [segment], exporters: [librato]}
+`
+
+// Added to crashConfig.
+const (
+	withCrashStorage = `
+extensions:
+  crash_storage: {storage: file_storage, on: "${env:CRASH_ON}", at: "${env:CRASH_AT}", after: "${env:CRASH_AFTER}", late: "${env:CRASH_LATE}", fail: "${env:CRASH_FAIL}"}
+service:
+  extensions: [file_storage, crash_storage]
+`
+	withAnotherExporter = `
+exporters:
+  otlp_http/other:
+    endpoint: ${env:OTHER_ENDPOINT}
+    compression: none
+    sending_queue: {enabled: false}
+    retry_on_failure: {enabled: false}
+service:
+  pipelines:
+    metrics: {exporters: [librato, otlp_http/other]}
+`
+)
+
+// faults are what the service does while collectors die.
+var faults = []libratoserver.Failure{
+	{Times: -1, Probability: 0.10, Apply: libratoserver.ApplyNow},                                                                                // the answer is lost
+	{Times: -1, Probability: 0.10, Apply: libratoserver.ApplyLater, After: 2},                                                                    // and it is applied after later ones
+	{Times: -1, Probability: 0.05, Apply: libratoserver.ApplyNow, Status: http.StatusOK, Delay: libratoserver.Duration(1500 * time.Millisecond)}, // longer than the time-out
+	{Times: -1, Probability: 0.05, Status: http.StatusServiceUnavailable},
+	{Times: -1, Probability: 0.05, Status: http.StatusTooManyRequests, RetryAfter: "1"},
+}
+
+// end is how one process ends.
+type end struct {
+	name   string
+	signal syscall.Signal // sent after a while; 0: it dies by itself, or by a post
+	after  time.Duration  // from its start
+	env    []string       // settings, and when crash_storage kills
+	post   *libratoserver.Failure
+}
+
+// crashTest is a service, clients, and one collector after another on the same state.
+type crashTest struct {
+	t       *testing.T
+	seed    uint64
+	rnd     *rand.Rand
+	ssa     bool
+	service *libratoService
+
+	binary  string
+	args    []string
+	env     map[string]string
+	cmd     *exec.Cmd
+	done    chan struct{}
+	logs    *lockedBuffer
+	process atomic.Pointer[os.Process]
+	started int
+	killed  map[int]bool // generations that did not end by SIGTERM
+
+	clients     sync.WaitGroup
+	stop        chan struct{}
+	unreachable atomic.Int64 // attempts of clients that got no 200
+
+	mu     sync.Mutex
+	truth  map[place]total
+	copies map[instant][]measured // what reached the service, in order
+	posts  int
+}
+
+// place is where events add up: a stream and the start of a period.
+type place struct {
+	stream
+	start int64
+}
+
+// instant is where one increment stands.
+type instant struct {
+	stream
+	second int64
+}
+
+// measured is one copy of an increment that the service took.
+type measured struct {
+	value      total
+	answered   bool
+	generation int
+}
+
+// newCrashTest prepares a collector with config, and the overlays that are added to it.
+func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
+	t.Helper()
+	seed := cmp.Or(*crashSeed, uint64(time.Now().UnixNano()))
+	c := &crashTest{
+		t: t, ssa: ssa, seed: seed,
+		rnd:    rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a seeded test
+		binary: binary,
+		logs:   &lockedBuffer{},
+		killed: map[int]bool{},
+		stop:   make(chan struct{}),
+		truth:  map[place]total{},
+		copies: map[instant][]measured{},
+	}
+	c.service = &libratoService{Server: libratoserver.New(libratoserver.WithSeed(seed), libratoserver.WithObserver(c.observe)), addr: freeAddr(t)}
+	c.service.up(t)
+	t.Cleanup(c.service.down)
+	dir := t.TempDir()
+	for i, text := range append([]string{crashConfig}, overlays...) {
+		path := filepath.Join(dir, fmt.Sprintf("config-%d.yaml", i))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		c.args = append(c.args, "--config", path)
+	}
+	metrics := freeAddr(t)
+	c.env = map[string]string{
+		"SEGMENT_ADDR": freeAddr(t), "METRICS_PORT": metrics[strings.LastIndexByte(metrics, ':')+1:],
+		"LIBRATO_ENDPOINT": "http://" + c.service.addr, "STATE_DIRECTORY": filepath.Join(dir, "state"),
+		"FORWARD_IDS": "true", "SSA": strconv.FormatBool(ssa), "STORAGE": "file_storage",
+		"PERIOD": strconv.Itoa(crashPeriod) + "s", "FLUSH_INTERVAL": "1s", "MAX_AGE": "110m", "INSTANCE": "0",
+		"CRASH_ON": "any", "CRASH_AT": "0", "CRASH_AFTER": "false", "CRASH_LATE": "0s", "CRASH_FAIL": "0",
+	}
+	t.Cleanup(func() {
+		if c.cmd != nil {
+			_ = c.cmd.Process.Kill()
+			<-c.done
+		}
+		if t.Failed() {
+			t.Logf("seed %d; the end of the collectors' log:\n%s", seed, tail(c.logs.String(), 20_000))
+		}
+	})
+	return c
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+var buildCrashCollector = sync.OnceValues(func() (string, error) {
+	path := filepath.Join("..", "_build", "crashcollector")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./crashcollector")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+// newCrashStorageTest prepares a collector whose storage kills it.
+func newCrashStorageTest(t *testing.T, ssa bool) *crashTest {
+	t.Helper()
+	path, err := buildCrashCollector()
+	require.NoError(t, err)
+	c := newCrashTest(t, ssa, withCrashStorage)
+	c.binary, c.env["STORAGE"] = path, "crash_storage"
+	return c
+}
+
+// start starts the next collector. It may be dead before it takes events.
+func (c *crashTest) start(env ...string) {
+	c.t.Helper()
+	c.started++
+	c.cmd = exec.Command(c.binary, c.args...)
+	c.cmd.Env = append(os.Environ(), "GENERATION="+strconv.Itoa(c.started))
+	for name, value := range c.env {
+		c.cmd.Env = append(c.cmd.Env, name+"="+value)
+	}
+	c.cmd.Env = append(c.cmd.Env, env...) // the last one counts
+	c.cmd.Stdout, c.cmd.Stderr = c.logs, c.logs
+	require.NoError(c.t, c.cmd.Start())
+	c.process.Store(c.cmd.Process)
+	c.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait()
+		close(done)
+	}(c.cmd, c.done)
+}
+
+// ended waits until the collector is dead.
+func (c *crashTest) ended(within time.Duration) bool {
+	select {
+	case <-c.done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+// run lets one collector after another come to its end, under load.
+func (c *crashTest) run(ends []end) {
+	c.t.Helper()
+	for _, e := range ends {
+		if e.post != nil {
+			c.service.ClearFailures()
+			c.service.Fail(*e.post)
+			c.service.Fail(faults[:2]...) // the next ones need a post to be answered
+		}
+		c.start(e.env...)
+		c.killed[c.started] = e.signal != syscall.SIGTERM
+		if e.signal == 0 {
+			if !assert.True(c.t, c.ended(30*time.Second), "%s: was not reached", e.name) {
+				_ = c.cmd.Process.Kill()
+				<-c.done
+			}
+		} else if !c.ended(e.after) {
+			_ = c.cmd.Process.Signal(e.signal)
+			require.True(c.t, c.ended(30*time.Second), "%s: does not end", e.name)
+		}
+		status := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if e.signal == syscall.SIGTERM && status.Signaled() {
+			continue // it was not up yet
+		}
+		require.Equal(c.t, e.signal != syscall.SIGTERM, status.Signaled(), "%s: ended otherwise: %v", e.name, c.cmd.ProcessState)
+	}
+}
+
+// kill is for hooks of the service.
+func (c *crashTest) kill() {
+	if p := c.process.Load(); p != nil {
+		_ = p.Kill()
+	}
+}
+
+// settings draws those that may change between two starts.
+func (c *crashTest) settings() []string {
+	pick := func(of ...string) string { return of[c.rnd.IntN(len(of))] }
+	return []string{
+		"FLUSH_INTERVAL=" + pick("1s", "1s", "1s", "2s"),
+		"MAX_AGE=" + pick("100m", "110m", "115m"),
+		"INSTANCE=" + pick("0", "1"),
+		"PERIOD=" + pick("600s", "600s", "300s"),
+	}
+}
+
+// finish ends the faults, lets the clients come to an end, and waits until a last collector has delivered everything.
+func (c *crashTest) finish() {
+	c.t.Helper()
+	c.service.ClearFailures()
+	c.service.ApplyPending()
+	c.start()
+	close(c.stop)
+	c.clients.Wait()
+	// What is open would wait for its tick, for minutes if it is late. What a start finds on disk is due.
+	require.NoError(c.t, c.cmd.Process.Signal(syscall.SIGTERM))
+	require.True(c.t, c.ended(30*time.Second), "the collector does not stop")
+	c.start()
+	require.Eventually(c.t, func() bool {
+		n, ok := c.metric("exporter_librato_increments")
+		return ok && n == 0
+	}, 2*time.Minute, 200*time.Millisecond, "increments are not delivered")
+	require.NoError(c.t, c.cmd.Process.Signal(syscall.SIGTERM))
+	require.True(c.t, c.ended(30*time.Second), "the collector does not stop")
+}
+
+// metric reads one of the collector's own metrics.
+func (c *crashTest) metric(name string) (float64, bool) {
+	return scrape(c.t.Context(), "127.0.0.1:"+c.env["METRICS_PORT"], name)
+}
+
+// scrape returns the sum of a metric's values in Prometheus' text format.
+func scrape(ctx context.Context, addr, name string) (sum float64, ok bool) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, false
+	}
+	for _, line := range regexp.MustCompile(`(?m)^otelcol_`+name+`[a-zA-Z_]*(?:\{.*\})? (\S+)$`).FindAllSubmatch(text, -1) {
+		value, err := strconv.ParseFloat(string(line[1]), 64)
+		if err != nil {
+			return 0, false
+		}
+		sum, ok = sum+value, true
+	}
+	return sum, ok
+}
+
+// observe notes what the service took.
+func (c *crashTest) observe(req libratoserver.Request) {
+	// What is answered with an error was not taken; what is not answered will be, at the latest by ApplyPending.
+	if req.Method != http.MethodPost || req.Applied == 0 && req.Status != 0 {
+		return
+	}
+	var body struct {
+		Gauges []struct {
+			Name        string   `json:"name"`
+			Source      string   `json:"source"`
+			MeasureTime int64    `json:"measure_time"`
+			Value       *float64 `json:"value"`
+			Count       uint64   `json:"count"`
+			Sum         float64  `json:"sum"`
+		} `json:"gauges"`
+	}
+	generation, err := strconv.Atoi(req.Header.Get("X-Generation"))
+	if err = errors.Join(err, json.Unmarshal(req.Body, &body)); err != nil {
+		c.t.Error(err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.posts++
+	for _, g := range body.Gauges {
+		value := total{g.Count, g.Sum}
+		if g.Value != nil {
+			value = total{1, *g.Value}
+		}
+		at := instant{stream{g.Name, g.Source}, g.MeasureTime}
+		c.copies[at] = append(c.copies[at], measured{value, req.Status == http.StatusOK, generation})
+	}
+}
+
+// message is one event of a client.
+type message struct{ id, body string }
+
+// load starts clients that send until finish. Each message is repeated until it is answered with 200: alone or in
+// batches, with a patience that is sometimes too short, and sometimes once more.
+func (c *crashTest) load(clients int) {
+	for n := range clients {
+		c.clients.Go(func() {
+			rnd := rand.New(rand.NewPCG(c.seed, uint64(n)+1)) //nolint:gosec // a seeded test
+			for sent := 0; ; {
+				select {
+				case <-c.stop:
+					return
+				default:
+				}
+				size := 1
+				if rnd.IntN(3) == 0 {
+					size = 2 + rnd.IntN(9)
+				}
+				var open []message
+				for range size {
+					sent++
+					open = append(open, c.event(rnd, fmt.Sprintf("client-%d-%d", n, sent)))
+				}
+				c.deliver(rnd, open)
+				time.Sleep(time.Duration(rnd.IntN(8)) * time.Millisecond) // a load that leaves the machine to others
+			}
+		})
+	}
+}
+
+// event makes a message and adds it to the truth, since it will be sent until it is taken.
+func (c *crashTest) event(rnd *rand.Rand, id string) message {
+	at := time.Now()
+	switch rnd.IntN(20) {
+	case 0: // late by up to 80 minutes
+		at = at.Add(-time.Duration(rnd.Int64N(int64(80 * time.Minute))))
+	case 1, 2: // late by up to 20 minutes
+		at = at.Add(-time.Duration(rnd.Int64N(int64(20 * time.Minute))))
+	}
+	s := stream{fmt.Sprintf("Event-%d", rnd.IntN(4)), fmt.Sprintf("host-%d", rnd.IntN(5))}
+	value := rnd.IntN(10)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := place{s, at.Unix() - at.Unix()%crashPeriod}
+	t := c.truth[p]
+	c.truth[p] = total{t.count + 1, t.sum + float64(value)}
+	return message{id, fmt.Sprintf(`{"type":"track","event":%q,"messageId":%q,"timestamp":%q,"properties":{"value":%d},"context":{"Librato":{"source":%q}}}`,
+		strings.ReplaceAll(s.name, "-", " "), id, at.UTC().Format("2006-01-02T15:04:05.000Z07:00"), value, s.source)}
+}
+
+func (c *crashTest) deliver(rnd *rand.Rand, open []message) {
+	for len(open) > 0 {
+		sent := open
+		if rnd.IntN(4) == 0 { // not the batch that it was before
+			i := rnd.IntN(len(open))
+			sent = open[i : i+1]
+		}
+		if !c.send(rnd, sent) {
+			c.unreachable.Add(1)
+			time.Sleep(time.Duration(5+rnd.IntN(40)) * time.Millisecond)
+			continue
+		}
+		if rnd.IntN(20) == 0 { // the answer came too late for the client
+			c.send(rnd, sent)
+		}
+		taken := sent[0].id
+		if len(sent) == len(open) {
+			return
+		}
+		open = slices.DeleteFunc(slices.Clone(open), func(m message) bool { return m.id == taken })
+	}
+}
+
+// send posts the messages once, and reports whether they were taken.
+func (c *crashTest) send(rnd *rand.Rand, ms []message) bool {
+	path, body := "/v1/track", ms[0].body
+	if len(ms) > 1 || rnd.IntN(4) == 0 {
+		bodies := make([]string, len(ms))
+		for i, m := range ms {
+			bodies[i] = m.body
+		}
+		path, body = "/v1/batch", `{"batch":[`+strings.Join(bodies, ",")+`]}`
+	}
+	patience := 3 * time.Second
+	if rnd.IntN(10) == 0 {
+		patience = time.Duration(1+rnd.IntN(10)) * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	status, _, err := post(ctx, "http://"+c.env["SEGMENT_ADDR"]+path, "key", body)
+	return err == nil && status == http.StatusOK
+}
+
+// outcome is how what stands in Librato differs from the truth, in events.
+type outcome struct {
+	lost, duplicated uint64
+	exact, places    int    // places that equal the truth in count and sum
+	again            uint64 // with service-side aggregation: counted once more for each copy that was taken
+	repeats          int    // copies of increments that were taken before
+}
+
+// compare holds what the service took against the truth: each increment once, whatever number of copies reached it.
+func (c *crashTest) compare() outcome {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var o outcome
+	once := map[place]total{}
+	all := map[place]total{}
+	for at, copies := range c.copies {
+		p := place{at.stream, at.second - at.second%crashPeriod}
+		for i, m := range copies {
+			if i > 0 {
+				o.repeats++
+				o.again += m.value.count
+				assert.Equal(c.t, copies[0].value, m.value, "a repeat has another value: %v %v", at, copies)
+				// It goes again only if it was not answered, or the process was killed before the answer was noted on disk.
+				before := copies[i-1]
+				assert.True(c.t, !before.answered || before.generation != m.generation && c.killed[before.generation],
+					"repeated without a need: %v %v", at, copies)
+			} else {
+				once[p] = total{once[p].count + m.value.count, once[p].sum + m.value.sum}
+			}
+			all[p] = total{all[p].count + m.value.count, all[p].sum + m.value.sum}
+		}
+	}
+	for p, want := range c.truth {
+		got := once[p]
+		o.places++
+		switch {
+		case got == want:
+			o.exact++
+		case got.count < want.count:
+			o.lost += want.count - got.count
+		default:
+			o.duplicated += got.count - want.count
+		}
+	}
+	for p, got := range once {
+		if _, known := c.truth[p]; !known {
+			o.duplicated += got.count
+			o.places++
+		}
+	}
+	// What stands there is what it took: replaced second by second, or added up.
+	stands := map[place]total{}
+	for _, line := range c.service.Totals() {
+		for _, point := range line.Periods {
+			stands[place{stream{line.Name, line.Source}, point.Time}] = total{point.Count, point.Sum}
+		}
+	}
+	if c.ssa {
+		assert.Equal(c.t, all, stands, "the service adds up what it took")
+	} else {
+		assert.Equal(c.t, once, stands, "the service holds each second once")
+		assert.Zero(c.t, c.service.Stats().Replaced, "measurements that took another's place")
+	}
+	events := uint64(0)
+	for _, t := range c.truth {
+		events += t.count
+	}
+	c.t.Logf("seed %d: %d events, %d collectors, %d client attempts without a 200, %d posts taken, %d increments, %d copies of them (%d events)",
+		c.seed, events, c.started, c.unreachable.Load(), c.posts, len(c.copies), o.repeats, o.again)
+	c.t.Logf("lost=%d duplicated=%d exact=%d/%d, counted again by service-side aggregation: %s", o.lost, o.duplicated, o.exact, o.places, c.counted(o))
+	return o
+}
+
+func (c *crashTest) counted(o outcome) string {
+	if c.ssa {
+		return fmt.Sprintf("%d, all of them taken without an answer or at a crash", o.again)
+	}
+	return "off"
+}
+
+// requireExact ends the test: each event counts once.
+func (c *crashTest) requireExact() {
+	c.t.Helper()
+	o := c.compare()
+	assert.Zero(c.t, o.lost, "lost")
+	assert.Zero(c.t, o.duplicated, "duplicated")
+	assert.Equal(c.t, o.places, o.exact)
+	assert.NotContains(c.t, c.logs.String(), "refused", "a refused point is a lost one")
+}
+
+// forBoth runs a crash test without and with service-side aggregation.
+func forBoth(t *testing.T, test func(t *testing.T, ssa bool)) {
+	for _, ssa := range []bool{false, true} {
+		t.Run(fmt.Sprintf("service_side_aggregation=%t", ssa), func(t *testing.T) {
+			t.Parallel()
+			test(t, ssa)
+		})
+	}
+}
+
+// TestKilledAtRandomMoments kills and stops the collector at random moments, with other settings at each start, while the
+// service loses answers and takes posts late.
+func TestKilledAtRandomMoments(t *testing.T) {
+	t.Parallel()
+	forBoth(t, func(t *testing.T, ssa bool) {
+		c := newCrashTest(t, ssa)
+		c.service.Fail(faults...)
+		c.load(8)
+		began := time.Now()
+		c.run([]end{{name: "first", signal: syscall.SIGKILL, after: 3 * time.Second}}) // creates the gauges
+		for time.Since(began) < *crashDuration {
+			e := end{name: "kill -9", signal: syscall.SIGKILL, after: time.Duration(c.rnd.Int64N(int64(3 * time.Second))), env: c.settings()}
+			if c.rnd.IntN(4) == 0 {
+				e.name, e.signal = "SIGTERM", syscall.SIGTERM
+			}
+			c.run([]end{e})
+		}
+		c.finish()
+		c.requireExact()
+	})
+}
+
+// TestKilledAtStorageOperations kills the collector before and after each of the first operations on its storage, of every
+// kind: what it does at start, commits, deletes of what was delivered, merges of message ids.
+func TestKilledAtStorageOperations(t *testing.T) {
+	t.Parallel()
+	forBoth(t, func(t *testing.T, ssa bool) {
+		c := newCrashStorageTest(t, ssa)
+		c.service.Fail(faults[:2]...)
+		var ends []end
+		for range *crashRounds {
+			for _, kind := range []struct {
+				on    string
+				first []int
+			}{
+				{"recover", []int{1}}, // the version is only written once
+				{"any", []int{1, 2, 3, 4, 5, 6, 7}},
+				{"commit", []int{20, 100}},
+				{"confirm", []int{1, 2}},
+				{"merge", []int{1, 2}},
+			} {
+				for _, n := range kind.first {
+					for _, after := range []bool{false, true} {
+						ends = append(ends, end{
+							name: fmt.Sprintf("%s %d after=%t", kind.on, n, after),
+							env:  []string{"CRASH_ON=" + kind.on, "CRASH_AT=" + strconv.Itoa(n), "CRASH_AFTER=" + strconv.FormatBool(after)},
+						})
+					}
+				}
+			}
+		}
+		c.rnd.Shuffle(len(ends), func(i, k int) { ends[i], ends[k] = ends[k], ends[i] })
+		// The very first start writes the version.
+		ends = append([]end{
+			{name: "first write", env: []string{"CRASH_ON=recover", "CRASH_AT=2", "CRASH_AFTER=false"}},
+			{name: "first write", env: []string{"CRASH_ON=recover", "CRASH_AT=2", "CRASH_AFTER=true"}},
+		}, ends...)
+		c.load(8)
+		c.run(ends)
+		c.finish()
+		c.requireExact()
+	})
+}
+
+// TestKilledAtPosts kills the collector as its first posts reach the service: before they are taken, taken but not
+// answered, and as they are answered.
+func TestKilledAtPosts(t *testing.T) {
+	t.Parallel()
+	forBoth(t, func(t *testing.T, ssa bool) {
+		c := newCrashTest(t, ssa)
+		var ends []end
+		for range *crashRounds {
+			for n := range 2 {
+				hook := func(*libratoserver.Request) bool { c.kill(); return true }
+				soon := func(*libratoserver.Request) bool {
+					time.AfterFunc(time.Duration(c.rnd.IntN(3_000))*time.Microsecond, c.kill)
+					return true
+				}
+				for _, e := range []end{
+					{name: "before taking", post: &libratoserver.Failure{Status: http.StatusServiceUnavailable, Match: hook}},
+					{name: "taken, not answered", post: &libratoserver.Failure{Apply: libratoserver.ApplyNow, Match: hook}},
+					{name: "applied later", post: &libratoserver.Failure{Apply: libratoserver.ApplyLater, Match: hook}},
+					{name: "answered", post: &libratoserver.Failure{Apply: libratoserver.ApplyNow, Status: http.StatusOK, Match: soon}},
+				} {
+					if n > 0 { // let some pass
+						match, passed := e.post.Match, 0
+						e.post.Match = func(r *libratoserver.Request) bool {
+							if passed++; passed <= n {
+								return false
+							}
+							return match(r)
+						}
+					}
+					e.name += fmt.Sprintf(", post %d", n+1)
+					ends = append(ends, e)
+				}
+			}
+		}
+		c.load(8)
+		c.run(ends)
+		c.finish()
+		c.requireExact()
+	})
+}
+
+// TestStorageFails lets one transaction in five fail, half of them after they were written, and kills in between.
+func TestStorageFails(t *testing.T) {
+	t.Parallel()
+	c := newCrashStorageTest(t, false)
+	c.env["CRASH_FAIL"] = "0.2"
+	c.load(8)
+	for range 4 {
+		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, after: 500*time.Millisecond + time.Duration(c.rnd.Int64N(int64(2*time.Second)))}})
+	}
+	c.env["CRASH_FAIL"] = "0"
+	c.finish()
+	c.requireExact()
+	assert.Contains(t, c.logs.String(), "crash_storage: ", "no transaction failed")
+}
+
+// TestAnotherExporterRefusesHalf has a second exporter in the pipeline whose service refuses half of what it gets, so that
+// the clients repeat what Librato's exporter has taken; and kills in between.
+func TestAnotherExporterRefusesHalf(t *testing.T) {
+	t.Parallel()
+	var calls, refused atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if calls.Add(1)%2 == 0 {
+			refused.Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(other.Close)
+	c := newCrashTest(t, false, withAnotherExporter)
+	c.env["OTHER_ENDPOINT"] = other.URL
+	c.load(8)
+	c.run([]end{
+		{name: "SIGTERM", signal: syscall.SIGTERM, after: 3 * time.Second},
+		{name: "kill -9", signal: syscall.SIGKILL, after: 3 * time.Second},
+	})
+	c.finish()
+	c.requireExact()
+	assert.Positive(t, refused.Load())
+}
+
+// TestFailsWithoutForwardedIDs shows that the crash tests notice: when the exporter does not get the message ids, what was
+// on disk but not answered at a crash counts twice.
+func TestFailsWithoutForwardedIDs(t *testing.T) {
+	t.Parallel()
+	c := newCrashStorageTest(t, false)
+	c.env["FORWARD_IDS"] = "false"
+	c.load(8)
+	for n := range 4 {
+		c.run([]end{{name: "commit", env: []string{"CRASH_ON=commit", "CRASH_AFTER=true", "CRASH_AT=" + strconv.Itoa(10+n)}}})
+	}
+	c.finish()
+	o := c.compare()
+	assert.Positive(t, o.duplicated)
+	assert.Zero(t, o.lost)
+}
+
+// TestFailsWhenCommittedAfterTheAnswer shows that the crash tests notice: when storage answers before it has written, what
+// was answered is lost at a crash.
+func TestFailsWhenCommittedAfterTheAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCrashStorageTest(t, false)
+	c.env["CRASH_LATE"] = "100ms"
+	c.load(8)
+	for range 4 {
+		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, after: 1500*time.Millisecond + time.Duration(c.rnd.Int64N(int64(time.Second)))}})
+	}
+	c.env["CRASH_LATE"] = "0s"
+	c.finish()
+	o := c.compare()
+	assert.Positive(t, o.lost)
+}
