@@ -33,7 +33,7 @@ func benchBatch(events, first int) []byte {
 		fmt.Fprintf(&b, `{"timestamp":"2026-05-04T03:02:%02d.%03dZ","integrations":{},"userId":"507f191e810c19729de860ea","event":%q,`+
 			`"properties":{"value":%d.5,"currency":"EUR","plan":"Enterprise","path":"/checkout/confirmation?step=3","products":[{"sku":"G-32","name":"Monopoly: 3rd Edition","price":19,"quantity":1},{"sku":"F-32","name":"UNO","price":4.5,"quantity":2}]},`+
 			`"context":{"Librato":{"source":"web-%d.example.com"},"ip":"203.0.113.7","userAgent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36","library":{"name":"@segment/analytics-node","version":"3.1.0"}},`+
-			`"type":"track","messageId":"node-next-%013d-6f3a2b1c-8d4e-4f5a-9b7c-0123456789ab","writeKey":"abcdefghijklmnopqrstuvwxyz","_metadata":{"nodeVersion":"20.19.2","jsRuntime":"node"}}`,
+			`"type":"track","messageId":"node-next-000000%07d-6f3a2b1c-8d4e-4f5a-9b7c-0123456789ab","writeKey":"abcdefghijklmnopqrstuvwxyz","_metadata":{"nodeVersion":"20.19.2","jsRuntime":"node"}}`,
 			i%60, i%1000, names[i%len(names)], i%100, i%8, first+i)
 	}
 	b.WriteString(`],"sentAt":"2026-05-04T03:02:59.999Z","writeKey":"abcdefghijklmnopqrstuvwxyz"}`)
@@ -176,3 +176,46 @@ func TestMetricsAllocations(t *testing.T) {
 }
 
 func hashOf(key, id string) uint64 { return idset.Hash(key, id) }
+
+// BenchmarkHandle is the receiver without the HTTP server around it.
+func BenchmarkHandle(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
+			cfg := createDefaultConfig().(*Config)
+			withKeys("abcdefghijklmnopqrstuvwxyz")(cfg)
+			r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
+			require.NoError(b, err)
+			body := benchBatch(n, 0)
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "/v1/batch", nil)
+			require.NoError(b, err)
+			req.ContentLength = int64(len(body))
+			req.SetBasicAuth("abcdefghijklmnopqrstuvwxyz", "")
+			w := &recorder{header: http.Header{}}
+			i := 0
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				i++
+				renumber(body, i)
+				req.Body = io.NopCloser(bytes.NewReader(body))
+				w.Reset()
+				r.handle(w, req)
+			}
+			require.JSONEq(b, `{"success":true}`, w.String())
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/event")
+		})
+	}
+}
+
+// renumber changes all message ids of a batch of benchBatch, so that it is no repeat.
+func renumber(body []byte, n int) {
+	mark := []byte("node-next-")
+	for {
+		i := bytes.Index(body, mark)
+		if i < 0 {
+			return
+		}
+		body = body[i+len(mark):]
+		copy(body, fmt.Sprintf("%06d", n%1_000_000))
+	}
+}

@@ -54,9 +54,10 @@ func (r *segmentReceiver) newRequest() *request {
 	return q
 }
 
-// recycle gives q back, unless it has grown over 1 MiB for a request that needed less than a quarter of that.
+// recycle gives q back, unless it has grown far beyond what this request needed.
 func (r *segmentReceiver) recycle(q *request) {
-	if cap(q.buf) > 1<<20 && len(q.buf) < cap(q.buf)/4 {
+	oversized := func(capacity, used, limit int) bool { return capacity > limit && used < capacity/4 }
+	if oversized(cap(q.buf), len(q.buf), 1<<20) || oversized(cap(q.decoder.events), q.decoder.messages, 8192) {
 		return
 	}
 	q.decoder.reset()
@@ -100,7 +101,7 @@ func (r *segmentReceiver) handle(w http.ResponseWriter, req *http.Request) {
 	case err != nil:
 		r.recycle(q)
 	case route.kind == routeWebhook:
-		err = r.deliverWithin(r.webhookLimit, req.Context(), q)
+		err = r.deliverWithin(req.Context(), r.webhookLimit, q)
 	default:
 		err = r.deliver(req.Context(), q)
 		r.recycle(q)
@@ -126,7 +127,7 @@ func (r *segmentReceiver) read(q *request, req *http.Request, route route) error
 	}
 	r.telemetry.builder.ReceiverSegmentRequestBytes.Add(req.Context(), int64(len(q.buf)))
 	if err := q.decode(route); err != nil {
-		if r.problems[problemBody].now(q.received) {
+		if r.problems[problemBody].due(q.received) {
 			r.settings.Logger.Warn("refused a request body", zap.String("path", req.URL.Path), zap.Error(err))
 		}
 		return err
@@ -169,7 +170,7 @@ func (r *segmentReceiver) read(q *request, req *http.Request, route route) error
 	if d.refused > 0 {
 		o := &d.offender
 		problem := o.describe(d)
-		if r.problems[problemMessage].now(q.received) {
+		if r.problems[problemMessage].due(q.received) {
 			r.settings.Logger.Warn("refused a message; all are counted by otelcol_receiver_segment_messages",
 				zap.String("path", req.URL.Path), zap.String("outcome", outcomeNames[o.outcome]), zap.String("problem", problem))
 		}
@@ -259,7 +260,7 @@ func (q *request) decode(route route) error {
 }
 
 func (r *segmentReceiver) unauthorized(q *request, message string) error {
-	if r.problems[problemKey].now(q.received) {
+	if r.problems[problemKey].due(q.received) {
 		r.settings.Logger.Warn("refused a request: " + message)
 	}
 	return &refusal{http.StatusUnauthorized, "unauthorized", message}
@@ -312,7 +313,7 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 	}
 	if err != nil {
 		r.telemetry.countMessages(ctx, &d.counts)
-		if r.problems[problemPipeline].now(q.received) {
+		if r.problems[problemPipeline].due(q.received) {
 			r.settings.Logger.Warn("the pipeline refused events; clients are told to repeat them unless the error is permanent", zap.Error(err))
 		}
 		return pipelineRefusal(err)
@@ -327,11 +328,18 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 
 // deliverWithin is deliver, but gives up waiting after limit. Then the pipeline goes on, and q with it: the claim stays
 // until it decides, so that the sender's repeat counts only if it refuses.
-func (r *segmentReceiver) deliverWithin(limit time.Duration, ctx context.Context, q *request) error {
+func (r *segmentReceiver) deliverWithin(ctx context.Context, limit time.Duration, q *request) error {
 	done := make(chan error, 1)
 	r.delivering.Go(func() {
-		done <- r.deliver(ctx, q)
+		defer func() { // as net/http does around other requests
+			if p := recover(); p != nil {
+				r.settings.Logger.Error("panic in the pipeline", zap.Any("panic", p), zap.Stack("stack"))
+				done <- &refusal{http.StatusServiceUnavailable, "unavailable", "the pipeline failed"}
+			}
+		}()
+		err := r.deliver(ctx, q)
 		r.recycle(q)
+		done <- err
 	})
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

@@ -24,12 +24,15 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configauth"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/extension/extensionauth"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/zap"
@@ -597,15 +600,66 @@ func TestLogsHoldNoUserData(t *testing.T) {
 	}
 }
 
-func TestConfighttpAuthCoversAllRoutes(t *testing.T) {
-	// Only the order of the handlers is confighttp's; what it refuses has to be JSON.
-	tr := startReceiver(t)
-	var _ confighttp.ToServerOption = confighttp.WithErrorHandler(tr.refuseEarly)
-	w := &recorder{header: http.Header{}}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tr.url, nil)
+func TestAWebhookSurvivesAPanic(t *testing.T) {
+	tr := startReceiver(t, func(c *Config) { c.Webhook = configoptional.Some(WebhookConfig{Path: "/hook"}) })
+	tr.consume(func(context.Context, pmetric.Metrics) error { panic("broken component") })
+	assert.Equal(t, http.StatusServiceUnavailable, tr.post("/hook", `{"type":"track","event":"e","messageId":"1"}`).status)
+	assert.Empty(t, tr.dedup.undecided)
+}
+
+func TestSlowBodiesAreRefused(t *testing.T) {
+	tr := startReceiver(t, func(c *Config) { c.ReadTimeout = 50 * time.Millisecond })
+	body, rest := io.Pipe()
+	defer rest.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tr.url+"/v1/track", body)
 	require.NoError(t, err)
-	tr.refuseEarly(w, req, "no credentials", http.StatusUnauthorized)
-	assert.Equal(t, "unauthorized", answer{w.status, w.header, w.String()}.code(t))
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "invalid_body", answer{resp.StatusCode, resp.Header, string(text)}.code(t))
+	assert.Equal(t, http.StatusBadRequest, resp.StatusCode)
+}
+
+// authHost has an authenticator that takes nobody.
+type authHost struct{ component.Host }
+
+var authID = component.MustNewID("nobody")
+
+func (authHost) GetExtensions() map[component.ID]component.Component {
+	return map[component.ID]component.Component{authID: nobody{}}
+}
+
+// nobody is that authenticator.
+type nobody struct {
+	component.StartFunc
+	component.ShutdownFunc
+}
+
+var _ extensionauth.Server = nobody{}
+
+func (nobody) Authenticate(ctx context.Context, _ map[string][]string) (context.Context, error) {
+	return ctx, errors.New("no credentials")
+}
+
+func TestConfighttpAuthCoversAllRoutes(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.NetAddr.Endpoint = "localhost:0"
+	cfg.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: authID}})
+	cfg.CORS.GetOrInsertDefault().AllowedOrigins = []string{"https://shop.example.com"}
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, r.Start(t.Context(), authHost{componenttest.NewNopHost()}))
+	tr := &testReceiver{segmentReceiver: r, t: t, url: "http://" + r.listener.Addr().String()}
+	for _, path := range []string{"/v1/track", "/v1/m", "/nowhere"} {
+		a := tr.post(path, `{"event":"e"}`)
+		assert.Equal(t, http.StatusUnauthorized, a.status)
+		assert.Equal(t, "unauthorized", a.code(t))
+	}
+	preflight := tr.do(http.MethodOptions, "/v1/t", "", "Origin", "https://shop.example.com", "Access-Control-Request-Method", "POST")
+	assert.Equal(t, http.StatusNoContent, preflight.status, "a preflight never carries credentials")
+	require.NoError(t, r.Shutdown(t.Context()))
 }
 
 type recorder struct {

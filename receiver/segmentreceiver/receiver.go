@@ -248,7 +248,7 @@ type occasionally struct {
 	last atomic.Int64
 }
 
-func (o *occasionally) now(now time.Time) bool {
+func (o *occasionally) due(now time.Time) bool {
 	last := o.last.Load()
 	return now.UnixNano()-last >= int64(10*time.Second) && o.last.CompareAndSwap(last, now.UnixNano())
 }

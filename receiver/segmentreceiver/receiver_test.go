@@ -4,37 +4,122 @@
 package segmentreceiver
 
 import (
-	"io"
+	"context"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/otelcol-segment/otelcol-segment/receiver/segmentreceiver/internal/metadata"
 )
 
-func TestServesOverHTTP(t *testing.T) {
+func TestABusyAddressFailsTheStart(t *testing.T) {
+	tr := startReceiver(t)
+	cfg := createDefaultConfig().(*Config)
+	cfg.NetAddr.Endpoint = tr.listener.Addr().String()
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
+	require.NoError(t, err)
+	assert.ErrorContains(t, r.Start(t.Context(), componenttest.NewNopHost()), "address already in use")
+	assert.NoError(t, r.Shutdown(t.Context()))
+}
+
+// statusHost collects component status events.
+type statusHost struct {
+	component.Host
+	events chan *componentstatus.Event
+}
+
+func (h statusHost) Report(event *componentstatus.Event) { h.events <- event }
+
+func TestAFailedListenerIsAFatalEvent(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.NetAddr.Endpoint = "localhost:0"
-	sink := new(consumertest.MetricsSink)
-	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), sink)
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
 	require.NoError(t, err)
-	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
-	resp, err := http.Post("http://"+r.listener.Addr().String()+"/v1/batch", "application/json", strings.NewReader(
-		`{"batch":[{"type":"track","event":"Event Triggered","properties":{"value":2},"messageId":"a"},{"type":"track"}, {"type":"track","event":"Event Triggered","messageId":"a"}]}`))
+	host := statusHost{componenttest.NewNopHost(), make(chan *componentstatus.Event, 1)}
+	require.NoError(t, r.Start(t.Context(), host))
+	require.NoError(t, r.listener.Close())
+	assert.Equal(t, componentstatus.StatusFatalError, (<-host.events).Status())
+	assert.NoError(t, r.Shutdown(t.Context()))
+}
+
+func TestShutdownWaitsForWhatIsUnderWay(t *testing.T) {
+	for _, path := range []string{"/v1/track", "/webhook"} {
+		cfg := createDefaultConfig().(*Config)
+		cfg.NetAddr.Endpoint = "localhost:0"
+		cfg.Webhook.GetOrInsertDefault()
+		sink := new(consumertest.MetricsSink)
+		entered, leave := make(chan struct{}), make(chan struct{})
+		tr := &testReceiver{t: t, sink: sink}
+		r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumerFunc(func(ctx context.Context, md pmetric.Metrics) error {
+			close(entered)
+			<-leave
+			return sink.ConsumeMetrics(ctx, md)
+		}))
+		require.NoError(t, err)
+		r.webhookLimit = 10 * time.Millisecond // so that a webhook is answered while its delivery goes on
+		require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+		tr.segmentReceiver, tr.url = r, "http://"+r.listener.Addr().String()
+
+		answered := make(chan answer, 1)
+		go func() { answered <- tr.post(path, `{"type":"track","event":"e"}`) }()
+		<-entered
+		if path == "/webhook" {
+			assert.Equal(t, http.StatusServiceUnavailable, (<-answered).status)
+		}
+		down := make(chan error, 1)
+		go func() { down <- r.Shutdown(context.WithoutCancel(t.Context())) }()
+		require.Never(t, func() bool { return len(down) > 0 }, 50*time.Millisecond, 10*time.Millisecond)
+		close(leave)
+		require.NoError(t, <-down)
+		assert.Equal(t, []string{"e"}, tr.names())
+		if path == "/v1/track" {
+			(<-answered).assertSuccess(t)
+		}
+	}
+}
+
+func TestShutdownGivesUpWithItsContext(t *testing.T) {
+	tr := startReceiver(t)
+	entered, leave, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	tr.consume(func(context.Context, pmetric.Metrics) error {
+		close(entered)
+		<-leave
+		return nil
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tr.url+"/v1/track", strings.NewReader(`{"event":"e"}`))
 	require.NoError(t, err)
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	http.DefaultClient.CloseIdleConnections()
-	assert.Equal(t, `{"success":true}`, string(body))
-	require.NoError(t, r.Shutdown(t.Context()))
-	require.Len(t, sink.AllMetrics(), 1)
-	assert.Equal(t, 1, sink.DataPointCount())
-	assert.Equal(t, "Event Triggered", sink.AllMetrics()[0].ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Name())
+	go func() {
+		defer close(left)
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.ErrorIs(t, tr.Shutdown(ctx), context.Canceled)
+	<-left
+	close(leave)
+	assert.Eventually(t, func() bool { return len(tr.names()) == 1 }, 5*time.Second, 10*time.Millisecond)
+}
+
+// consumerFunc is a consumer.Metrics.
+type consumerFunc func(ctx context.Context, md pmetric.Metrics) error
+
+func (consumerFunc) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
+
+func (f consumerFunc) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	return f(ctx, md)
 }
