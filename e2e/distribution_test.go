@@ -34,10 +34,9 @@ func TestComponents(t *testing.T) {
 // TestConfigsValidate loads every config that this repository shows a user with the built collector: config.yaml, the
 // examples, and the YAML of each README.
 func TestConfigsValidate(t *testing.T) {
-	env := exampleEnv(t)
 	validate := func(t *testing.T, path string) {
 		t.Helper()
-		out, err := runBinary(t, env, "validate", "--config", path)
+		out, err := runBinary(t, variables(t, path), "validate", "--config", path)
 		assert.NoError(t, err, out)
 	}
 
@@ -92,21 +91,24 @@ func TestLargeConfigsValidate(t *testing.T) {
 	for _, path := range paths {
 		t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) {
 			cmd := exec.Command(large, "validate", "--config", path)
-			cmd.Env = append(os.Environ(), exampleEnv(t)...)
+			cmd.Env = append(os.Environ(), variables(t, path)...)
 			out, err := cmd.CombinedOutput()
 			assert.NoError(t, err, "%s", out)
 		})
 	}
 }
 
-// exampleEnv sets the variables that the examples use.
-func exampleEnv(t *testing.T) []string {
+// variables sets the environment variables that a config uses, each to a word of its own.
+func variables(t *testing.T, config string) []string {
 	t.Helper()
-	return []string{
-		"LIBRATO_EMAIL=ops@example.com", "LIBRATO_TOKEN=token", "APPOPTICS_TOKEN=token",
-		"SEGMENT_WRITE_KEY=key", "SEGMENT_SHARED_SECRET=secret",
-		"TLS_CERT_FILE=cert.pem", "TLS_KEY_FILE=key.pem", "STATE_DIRECTORY=" + t.TempDir(),
+	text, err := os.ReadFile(filepath.Clean(config))
+	require.NoError(t, err)
+	var env []string
+	for _, match := range regexp.MustCompile(`\$\{env:(\w+)`).FindAllStringSubmatch(string(text), -1) {
+		env = append(env, match[1]+"="+strings.ToLower(match[1]))
 	}
+	return append(env, "STATE_DIRECTORY="+t.TempDir(), "LIBRATO_ENDPOINT=http://127.0.0.1:8089", "LOG_LEVEL=warn",
+		"OTLP_ENDPOINT=http://127.0.0.1:4318")
 }
 
 var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
