@@ -59,7 +59,7 @@ const (
 // New returns an empty set that remembers each id for window, and at most maxEntries ids (at least one).
 func New(window time.Duration, maxEntries int) *Set {
 	return &Set{
-		window:     uint32(min((window+time.Second-1)/time.Second, 1<<31)),
+		window:     uint32(min((window+time.Second-1)/time.Second, 1<<31)), //nolint:gosec // fits
 		maxEntries: max(1, maxEntries),
 	}
 }
@@ -149,7 +149,7 @@ func (s *Set) mask() uint64 { return uint64(len(s.hashes)) - 1 }
 
 // ringLimit is how many slots the ring may use: what was removed out of order takes up room until it is the oldest,
 // so the ring is the next power of two above maxEntries.
-func (s *Set) ringLimit() int { return max(minRing, 1<<bits.Len(uint(s.maxEntries-1))) } //nolint:gosec // at least 0
+func (s *Set) ringLimit() int { return max(minRing, 1<<bits.Len(uint(s.maxEntries-1))) }
 
 func (s *Set) secondsAt(now time.Time) uint32 {
 	return uint32(max(0, now.Sub(s.start)/time.Second)) //nolint:gosec // 136 years
@@ -181,7 +181,7 @@ func (s *Set) grow() {
 
 func (s *Set) rehash(size int) {
 	s.cells = make([]uint64, size)
-	s.shift = uint(64 - bits.Len(uint(max(1, size)-1))) //nolint:gosec // 0 to 64
+	s.shift = uint(64 - bits.Len(uint(max(1, size)-1)))
 	for p := s.head; p < s.tail && size > 0; p++ {
 		if slot := p & s.mask(); s.hashes[slot] != 0 {
 			s.insertCell(s.hashes[slot], slot)

@@ -21,8 +21,8 @@ import (
 	"github.com/otelcol-segment/otelcol-segment/receiver/segmentreceiver/internal/metadata"
 )
 
-// benchBatch returns a batch as @segment/analytics-node 3 sends it, about 690 bytes an event. first numbers the messages.
-func benchBatch(events, first int) []byte {
+// benchBatch returns a batch as @segment/analytics-node 3 sends it, about 690 bytes an event.
+func benchBatch(events int) []byte {
 	names := []string{"Order Completed", "Signed Up", "Product Viewed", "Checkout Started", "invoice.paid"}
 	var b strings.Builder
 	b.WriteString(`{"batch":[`)
@@ -34,7 +34,7 @@ func benchBatch(events, first int) []byte {
 			`"properties":{"value":%d.5,"currency":"EUR","plan":"Enterprise","path":"/checkout/confirmation?step=3","products":[{"sku":"G-32","name":"Monopoly: 3rd Edition","price":19,"quantity":1},{"sku":"F-32","name":"UNO","price":4.5,"quantity":2}]},`+
 			`"context":{"Librato":{"source":"web-%d.example.com"},"ip":"203.0.113.7","userAgent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36","library":{"name":"@segment/analytics-node","version":"3.1.0"}},`+
 			`"type":"track","messageId":"node-next-000000%07d-6f3a2b1c-8d4e-4f5a-9b7c-0123456789ab","writeKey":"abcdefghijklmnopqrstuvwxyz","_metadata":{"nodeVersion":"20.19.2","jsRuntime":"node"}}`,
-			i%60, i%1000, names[i%len(names)], i%100, i%8, first+i)
+			i%60, i%1000, names[i%len(names)], i%100, i%8, i)
 	}
 	b.WriteString(`],"sentAt":"2026-05-04T03:02:59.999Z","writeKey":"abcdefghijklmnopqrstuvwxyz"}`)
 	return []byte(b.String())
@@ -45,7 +45,7 @@ var benchSizes = []int{1, 100, 729}
 func BenchmarkDecodeBatch(b *testing.B) {
 	for _, n := range benchSizes {
 		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
-			body := benchBatch(n, 0)
+			body := benchBatch(n)
 			body = append(make([]byte, 0, len(body)+len(padding)), body...)
 			d := newTestDecoder()
 			d.keep = nil
@@ -68,7 +68,7 @@ func BenchmarkMetricsBuilder(b *testing.B) {
 		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
 			d := newTestDecoder()
 			d.keep = nil
-			require.Nil(b, d.decodeBatch(benchBatch(n, 0)))
+			require.Nil(b, d.decodeBatch(benchBatch(n)))
 			d.resolve(d.key, true, testReceived)
 			builder := metricsBuilder{sourceAttribute: "source", metricType: MetricTypeGauge}
 			b.ReportAllocs()
@@ -121,7 +121,7 @@ func BenchmarkHTTP(b *testing.B) {
 }
 
 func benchPost(b *testing.B, url string, events int) {
-	body := benchBatch(events, 0)
+	body := benchBatch(events)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	b.SetBytes(int64(len(body)))
@@ -140,7 +140,7 @@ func benchPost(b *testing.B, url string, events int) {
 }
 
 func TestDecodeAllocatesNothing(t *testing.T) {
-	body := benchBatch(100, 0)
+	body := benchBatch(100)
 	body = append(make([]byte, 0, len(body)+len(padding)), body...)
 	d := newTestDecoder()
 	dedup := newDeduplicator(time.Hour, 1000)
@@ -167,7 +167,7 @@ func TestMetricsAllocations(t *testing.T) {
 	allocations := func(n int) float64 {
 		d := newTestDecoder()
 		d.keep = nil
-		require.Nil(t, d.decodeBatch(benchBatch(n, 0)))
+		require.Nil(t, d.decodeBatch(benchBatch(n)))
 		d.resolve(d.key, true, testReceived)
 		builder := metricsBuilder{sourceAttribute: "source", metricType: MetricTypeGauge}
 		return testing.AllocsPerRun(100, func() { builder.build(d.events, d.properties, nil) })
@@ -185,8 +185,8 @@ func BenchmarkHandle(b *testing.B) {
 			withKeys("abcdefghijklmnopqrstuvwxyz")(cfg)
 			r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
 			require.NoError(b, err)
-			body := benchBatch(n, 0)
-			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "/v1/batch", nil)
+			body := benchBatch(n)
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "/v1/batch", http.NoBody)
 			require.NoError(b, err)
 			req.ContentLength = int64(len(body))
 			req.SetBasicAuth("abcdefghijklmnopqrstuvwxyz", "")

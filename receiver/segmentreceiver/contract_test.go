@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,7 +36,7 @@ func (c *client) Generate() []receivertest.UniqueIDAttrVal {
 	var ids []receivertest.UniqueIDAttrVal
 	var messages []string
 	for range 3 {
-		id := fmt.Sprint(c.next.Add(1))
+		id := strconv.FormatInt(c.next.Add(1), 10)
 		ids = append(ids, receivertest.UniqueIDAttrVal(id))
 		messages = append(messages, fmt.Sprintf(`{"type":"track","event":"e","messageId":"m%s","context":{"Librato":{"source":%q}}}`, id, id))
 	}

@@ -47,8 +47,10 @@ var decodeTests = []struct {
 	{name: "no event", body: `{"userId":"u"}`, problem: "event: missing"},
 	{name: "empty event", body: `{"event":""}`, problem: "event: missing"},
 	{name: "number as event", body: `{"event":4}`, problem: "event: missing"},
-	{name: "no event in a batch", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track"}]}`,
-		events: []string{"e||1"}, problem: "batch[1].event: missing"},
+	{
+		name: "no event in a batch", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track"}]}`,
+		events: []string{"e||1"}, problem: "batch[1].event: missing",
+	},
 
 	// Sources, in the order in which they count.
 	{name: "integrations first", body: `{"event":"e","integrations":{"librato":{"source":"1"}},"context":{"Librato":{"source":"2"},"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|1|1"}},
@@ -73,34 +75,54 @@ var decodeTests = []struct {
 	{name: "off beats wrong", body: `{"event":"","integrations":{"Librato":false}}`},
 
 	// What a batch says for all.
-	{name: "batch context after", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","context":{"Librato":{"source":"own"}}},{"type":"track","event":"g","context":{"source":"weak"}}],"context":{"Librato":{"source":"all"}}}`,
-		events: []string{"e|all|1", "f|own|1", "g|all|1"}},
-	{name: "batch integrations before", shape: shapeBatch, body: `{"integrations":{"All":false},"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","integrations":{"Librato":true}}]}`,
-		events: []string{"f||1"}},
+	{
+		name: "batch context after", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","context":{"Librato":{"source":"own"}}},{"type":"track","event":"g","context":{"source":"weak"}}],"context":{"Librato":{"source":"all"}}}`,
+		events: []string{"e|all|1", "f|own|1", "g|all|1"},
+	},
+	{
+		name: "batch integrations before", shape: shapeBatch, body: `{"integrations":{"All":false},"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","integrations":{"Librato":true}}]}`,
+		events: []string{"f||1"},
+	},
 	{name: "other calls are ignored", shape: shapeBatch, body: `{"batch":[{"type":"identify"},{"type":"group"},{"type":"alias"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}},
 	{name: "a batch's own event is none", shape: shapeBatch, body: `{"event":"x","messageId":"b","batch":[{"type":"track","event":"e"}]}`, events: []string{"e||1"}},
 	{name: "empty batch", shape: shapeBatch, body: ` { "batch" : [ ] } `},
-	{name: "pages", shape: shapeBatch, body: `{"batch":[{"type":"page","name":"Home"},{"type":"page","name":"Home","category":"Docs"},{"type":"page","category":"Docs"},{"type":"screen","name":"Main"},{"type":"screen"}]}`,
-		events: []string{"Viewed Home Page||1", "Viewed Docs Home Page||1", "Loaded a Page||1", "Viewed Main Screen||1", "Loaded a Screen||1"}},
+	{
+		name: "pages", shape: shapeBatch, body: `{"batch":[{"type":"page","name":"Home"},{"type":"page","name":"Home","category":"Docs"},{"type":"page","category":"Docs"},{"type":"screen","name":"Main"},{"type":"screen"}]}`,
+		events: []string{"Viewed Home Page||1", "Viewed Docs Home Page||1", "Loaded a Page||1", "Viewed Main Screen||1", "Loaded a Screen||1"},
+	},
 
 	// Bad messages in good batches.
 	{name: "no object", shape: shapeBatch, body: `{"batch":[1,{"type":"track","event":"e"},"x",null,[{}]]}`, events: []string{"e||1"}, problem: "batch[0]: not an object"},
 	{name: "no type", shape: shapeBatch, body: `{"batch":[{"event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: missing"},
 	{name: "unknown type", shape: shapeBatch, body: `{"batch":[{"type":"tracks","event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: not track, page, screen, identify, group or alias"},
-	{name: "too large", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track","event":"x","properties":{"x":"` + strings.Repeat("y", 1000) + `"}}]}`,
-		events: []string{"e||1"}, problem: "batch[1]: 1050 bytes, more than the 1000 that a message may have"},
-	{name: "NaN", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"x","properties":{"value":NaN}},{"type":"track","event":"e"}]}`,
-		events: []string{"e||1"}, problem: "batch[0]: NaN is not JSON (byte 60)"},
-	{name: "infinities", shape: shapeBatch, body: `{"batch":[{"a":[-Infinity]},{"b":{"c":Infinity}},{"type":"track","event":"e"}]}`,
-		events: []string{"e||1"}, problem: "batch[0]: -Infinity is not JSON (byte 16)"},
-	{name: "not UTF-8", shape: shapeBatch, body: "{\"batch\":[{\"type\":\"track\",\"event\":\"x\xff\"},{\"type\":\"track\",\"event\":\"e\"}]}",
-		events: []string{"e||1"}, problem: "batch[0]: a string that is not UTF-8 (byte 36)"},
-	{name: "control character", shape: shapeBatch, body: "{\"batch\":[{\"type\":\"track\",\"event\":\"x\n\"},{\"type\":\"track\",\"event\":\"e\"}]}",
-		events: []string{"e||1"}, problem: "batch[0]: a control character in a string (byte 36)"},
-	{name: "unknown escape", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"\x41"},{"type":"track","event":"\u12"},{"type":"track","event":"e"}]}`,
-		events: []string{"e||1"}, problem: "batch[0]: an escape that JSON does not know (byte 36)"},
-	{name: "foreign key", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"x","writeKey":"other"},{"type":"track","event":"e","writeKey":"mine"}],"writeKey":"mine"}`,
-		events: []string{"e||1"}, problem: "batch[0].writeKey: not the write key of the request"},
+	{
+		name: "too large", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"},{"type":"track","event":"x","properties":{"x":"` + strings.Repeat("y", 1000) + `"}}]}`,
+		events: []string{"e||1"}, problem: "batch[1]: 1050 bytes, more than the 1000 that a message may have",
+	},
+	{
+		name: "NaN", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"x","properties":{"value":NaN}},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: NaN is not JSON (byte 60)",
+	},
+	{
+		name: "infinities", shape: shapeBatch, body: `{"batch":[{"a":[-Infinity]},{"b":{"c":Infinity}},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: -Infinity is not JSON (byte 16)",
+	},
+	{
+		name: "not UTF-8", shape: shapeBatch, body: "{\"batch\":[{\"type\":\"track\",\"event\":\"x\xff\"},{\"type\":\"track\",\"event\":\"e\"}]}",
+		events: []string{"e||1"}, problem: "batch[0]: a string that is not UTF-8 (byte 36)",
+	},
+	{
+		name: "control character", shape: shapeBatch, body: "{\"batch\":[{\"type\":\"track\",\"event\":\"x\n\"},{\"type\":\"track\",\"event\":\"e\"}]}",
+		events: []string{"e||1"}, problem: "batch[0]: a control character in a string (byte 36)",
+	},
+	{
+		name: "unknown escape", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"\x41"},{"type":"track","event":"\u12"},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: an escape that JSON does not know (byte 36)",
+	},
+	{
+		name: "foreign key", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"x","writeKey":"other"},{"type":"track","event":"e","writeKey":"mine"}],"writeKey":"mine"}`,
+		events: []string{"e||1"}, problem: "batch[0].writeKey: not the write key of the request",
+	},
 
 	// Bodies that are refused.
 	{name: "empty body", body: ``, err: "not JSON at byte 0: unexpected end of the body"},

@@ -84,7 +84,7 @@ func TestDeduplicatorUnderRandomFates(t *testing.T) {
 	var wg sync.WaitGroup
 	for worker := range 8 {
 		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(uint64(worker), 1)) //nolint:gosec // a test
+			rnd := rand.New(rand.NewPCG(uint64(worker), 1))
 			var c claim
 			for range 300 {
 				var ids []uint64

@@ -16,4 +16,4 @@
 //
 // Source: Segment's HTTP Tracking API (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/)
 // and its Librato destination (https://segment.com/docs/connections/destinations/catalog/librato/).
-package segmentreceiver // import "github.com/otelcol-segment/otelcol-segment/receiver/segmentreceiver"
+package segmentreceiver

@@ -88,8 +88,8 @@ func compareWithOracle(t *testing.T, d *decoder, body []byte, s shape, webhook b
 	isJSON := json.Valid(body) && utf8.Valid(body)
 	if !isJSON {
 		soft := int64(0)
-		for _, counts := range d.counts {
-			soft += counts[outcomeInvalidJSON]
+		for typ := range d.counts {
+			soft += d.counts[typ][outcomeInvalidJSON]
 		}
 		require.True(t, err != nil || soft > 0, "took what is not JSON")
 		return
@@ -102,8 +102,8 @@ func compareWithOracle(t *testing.T, d *decoder, body []byte, s shape, webhook b
 	require.Nil(t, err)
 	d.resolve(d.key, len(d.key) > 0 && s == shapeBatch, testReceived)
 	got := &oracleResult{Key: string(d.key), Counts: map[string]int64{}}
-	for typ, counts := range d.counts {
-		for o, n := range counts {
+	for typ := range d.counts {
+		for o, n := range d.counts[typ] {
 			if n > 0 {
 				got.Counts[typeNames[typ]+" "+outcomeNames[o]] = n
 			}

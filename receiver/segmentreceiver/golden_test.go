@@ -85,14 +85,14 @@ func TestGolden(t *testing.T) {
 }
 
 // readRequest reads a request as it came over the wire; lines may end without a carriage return.
-func readRequest(t testing.TB, file string) *http.Request {
-	t.Helper()
+func readRequest(tb testing.TB, file string) *http.Request {
+	tb.Helper()
 	raw, err := os.ReadFile(filepath.Clean(file))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	body, err := io.ReadAll(req.Body)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	return req
 }

@@ -234,10 +234,9 @@ func (q *request) readPixel(req *http.Request) error {
 }
 
 func bodyRefusal(err error) *refusal {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return &refusal{http.StatusBadRequest, "body_too_large",
-			"the body is larger than max_request_body_size, " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		message := "the body is larger than max_request_body_size, " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
+		return &refusal{http.StatusBadRequest, "body_too_large", message}
 	}
 	return &refusal{http.StatusBadRequest, "invalid_body", "the body ended early, came too slowly or could not be decompressed"}
 }
@@ -395,8 +394,8 @@ func (r *segmentReceiver) succeed(w http.ResponseWriter, req *http.Request, rout
 
 // refuse answers with err, which is a *refusal.
 func (r *segmentReceiver) refuse(w http.ResponseWriter, req *http.Request, err error) {
-	var e *refusal
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*refusal](err)
+	if !ok {
 		e = &refusal{http.StatusServiceUnavailable, "unavailable", "try again"}
 	}
 	r.telemetry.countRequest(req.Context(), e.status)

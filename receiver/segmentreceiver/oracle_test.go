@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,8 +99,6 @@ func (n node) get(same func(string) bool) node {
 }
 
 func (n node) field(key string) node { return n.get(func(k string) bool { return k == key }) }
-
-func (n node) has(key string) bool { return slices.Contains(n.keys, key) }
 
 func (n node) fold(key string) node {
 	return n.get(func(k string) bool { return len(k) == len(key) && strings.EqualFold(k, key) })

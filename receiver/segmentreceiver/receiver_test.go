@@ -29,7 +29,7 @@ func TestABusyAddressFailsTheStart(t *testing.T) {
 	cfg.NetAddr.Endpoint = tr.listener.Addr().String()
 	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
 	require.NoError(t, err)
-	assert.ErrorContains(t, r.Start(t.Context(), componenttest.NewNopHost()), "address already in use")
+	require.ErrorContains(t, r.Start(t.Context(), componenttest.NewNopHost()), "address already in use")
 	assert.NoError(t, r.Shutdown(t.Context()))
 }
 
@@ -109,7 +109,7 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	<-entered
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.ErrorIs(t, tr.Shutdown(ctx), context.Canceled)
+	require.ErrorIs(t, tr.Shutdown(ctx), context.Canceled)
 	<-left
 	close(leave)
 	assert.Eventually(t, func() bool { return len(tr.names()) == 1 }, 5*time.Second, 10*time.Millisecond)

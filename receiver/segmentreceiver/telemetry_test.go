@@ -58,9 +58,9 @@ func TestTelemetry(t *testing.T) {
 	assert.Equal(t, 400, post("/v1/track", `{}`))
 	assert.Equal(t, 400, post("/v1/track", `{`))
 	w := httptest.NewRecorder()
-	r.handle(w, httptest.NewRequest(http.MethodGet, "/v1/track", nil))
+	r.handle(w, httptest.NewRequest(http.MethodGet, "/v1/track", http.NoBody))
 	w = httptest.NewRecorder()
-	r.handle(w, httptest.NewRequest(http.MethodGet, "/nothing", nil))
+	r.handle(w, httptest.NewRequest(http.MethodGet, "/nothing", http.NoBody))
 
 	messages := func(typ, outcome string, n int64) metricdata.DataPoint[int64] {
 		return metricdata.DataPoint[int64]{

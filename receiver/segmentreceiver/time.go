@@ -1,0 +1,148 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package segmentreceiver
+
+// Times that can be told from nonsense: from 1970 to 2199, so that differences of two fit into nanoseconds.
+const maxUnixSeconds = 7258118400
+
+// parseTime returns the Unix nanoseconds of an ISO 8601 time, as the SDKs write it: a date, or a date and a time of day
+// with any number of decimals, with Z, +hh:mm, +hhmm, +hh or no zone (UTC). Ten digits alone are Unix seconds,
+// thirteen are milliseconds. 0 if text is no time between 1970 and 2199.
+func parseTime(text []byte) int64 {
+	if n := len(text); (n == 10 || n == 13) && text[4]-'0' <= 9 {
+		v, ok := digits(text)
+		switch {
+		case !ok:
+			return 0
+		case n == 10:
+			return inRange(v, 0)
+		default:
+			return inRange(v/1000, v%1000*1e6)
+		}
+	}
+	if len(text) < 10 || text[4] != '-' || text[7] != '-' {
+		return 0
+	}
+	year, ok1 := digits(text[:4])
+	month, ok2 := digits(text[5:7])
+	day, ok3 := digits(text[8:10])
+	if !ok1 || !ok2 || !ok3 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
+		return 0
+	}
+	seconds := daysSinceEpoch(year, month, day) * 86400
+	text = text[10:]
+	if len(text) == 0 {
+		return inRange(seconds, 0)
+	}
+	if len(text) < 6 || (text[0]|0x20 != 't' && text[0] != ' ') || text[3] != ':' {
+		return 0
+	}
+	hour, ok1 := digits(text[1:3])
+	minute, ok2 := digits(text[4:6])
+	if !ok1 || !ok2 || hour > 23 || minute > 59 {
+		return 0
+	}
+	seconds += hour*3600 + minute*60
+	text = text[6:]
+	nanoseconds := int64(0)
+	if len(text) > 0 && text[0] == ':' {
+		if len(text) < 3 {
+			return 0
+		}
+		second, ok := digits(text[1:3])
+		if !ok || second > 60 { // a leap second is the next minute's first
+			return 0
+		}
+		seconds += second
+		text = text[3:]
+		if len(text) > 0 && (text[0] == '.' || text[0] == ',') {
+			n := 1
+			for scale := int64(1e8); n < len(text) && text[n]-'0' <= 9; n++ {
+				nanoseconds += int64(text[n]-'0') * scale
+				scale /= 10
+			}
+			if n == 1 {
+				return 0
+			}
+			text = text[n:]
+		}
+	}
+	offset, ok := parseZone(text)
+	if !ok {
+		return 0
+	}
+	return inRange(seconds-offset, nanoseconds)
+}
+
+// parseZone returns the seconds that a zone, as parseTime takes it, is ahead of UTC.
+func parseZone(text []byte) (seconds int64, ok bool) {
+	if len(text) == 0 || (len(text) == 1 && text[0]|0x20 == 'z') {
+		return 0, true
+	}
+	sign := int64(1)
+	switch text[0] {
+	case '+':
+	case '-':
+		sign = -1
+	default:
+		return 0, false
+	}
+	var hours, minutes int64
+	okHours, okMinutes := false, true
+	switch {
+	case len(text) == 3: // +hh
+		hours, okHours = digits(text[1:3])
+	case len(text) == 5: // +hhmm
+		hours, okHours = digits(text[1:3])
+		minutes, okMinutes = digits(text[3:5])
+	case len(text) == 6 && text[3] == ':': // +hh:mm
+		hours, okHours = digits(text[1:3])
+		minutes, okMinutes = digits(text[4:6])
+	}
+	if !okHours || !okMinutes || hours > 23 || minutes > 59 {
+		return 0, false
+	}
+	return sign * (hours*3600 + minutes*60), true
+}
+
+func inRange(seconds, nanoseconds int64) int64 {
+	if seconds < 0 || seconds >= maxUnixSeconds {
+		return 0
+	}
+	return seconds*1e9 + nanoseconds
+}
+
+func digits(text []byte) (n int64, ok bool) {
+	for _, c := range text {
+		if c-'0' > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+func daysIn(year, month int64) int64 {
+	switch month {
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	default:
+		return 31
+	}
+}
+
+// daysSinceEpoch returns the days between 1970-01-01 and a date of the Gregorian calendar, years counted from March so
+// that a leap day is the last of its year.
+func daysSinceEpoch(year, month, day int64) int64 {
+	if month <= 2 {
+		year--
+		month += 12
+	}
+	return 365*year + year/4 - year/100 + year/400 + (153*(month-3)+2)/5 + day - 1 - 719468
+}
