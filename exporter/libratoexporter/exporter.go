@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type libratoExporter struct {
 	convert  *converter
 	journal  *journal
 	samples  sync.Pool // of *[]sample
+	now      func() time.Time
 
 	flusher *flusher
 	stop    chan struct{} // closed by shutdown: no further flush
@@ -55,10 +57,26 @@ func newExporter(cfg *Config, set exporter.Settings) (*libratoExporter, error) {
 		refused:  refused,
 		convert:  newConverter(cfg, refused.point, counters, set.Logger),
 		journal:  newJournal(cfg, set.Logger, counters, refused),
+		now:      time.Now,
 	}, nil
 }
 
 func (e *libratoExporter) start(ctx context.Context, host component.Host) error {
+	if err := e.prepare(ctx, host); err != nil {
+		return err
+	}
+	var posts context.Context
+	posts, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	e.stop, e.stopped = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(e.stopped)
+		e.flusher.run(posts, e.stop)
+	}()
+	return nil
+}
+
+// prepare recovers the state and makes the flusher.
+func (e *libratoExporter) prepare(ctx context.Context, host component.Host) error {
 	for _, warning := range e.cfg.warnings() {
 		e.set.Logger.Warn(warning)
 	}
@@ -66,12 +84,14 @@ func (e *libratoExporter) start(ctx context.Context, host component.Host) error 
 	if err != nil {
 		return err
 	}
+	// A redirect is no answer of Librato's. Followed, a POST becomes a GET, and any page would pass for success.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if e.cfg.StorageID != nil {
 		e.journal.client, err = storageClient(ctx, host, *e.cfg.StorageID, e.set.ID)
 		if err != nil {
 			return err
 		}
-		if err := e.journal.recover(ctx, time.Now().UnixNano()); err != nil {
+		if err := e.journal.recover(ctx, e.now().UnixNano()); err != nil {
 			return errors.Join(err, e.journal.client.Close(ctx))
 		}
 	}
@@ -96,7 +116,7 @@ func (e *libratoExporter) start(ctx context.Context, host component.Host) error 
 			Multiplier:          e.cfg.RetryConfig.Multiplier,
 			MaxInterval:         e.cfg.RetryConfig.MaxInterval,
 		},
-		now:  time.Now,
+		now:  e.now,
 		held: map[string]time.Time{},
 	}
 	path := "/v1/metrics"
@@ -111,14 +131,6 @@ func (e *libratoExporter) start(ctx context.Context, host component.Host) error 
 		user, password = password, ""
 	}
 	e.flusher.request = newRequest(strings.TrimSuffix(e.cfg.Endpoint, "/")+path, user, password, userAgent(e.set.BuildInfo))
-
-	var posts context.Context
-	posts, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.stop, e.stopped = make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(e.stopped)
-		e.flusher.run(posts, e.stop)
-	}()
 	return nil
 }
 
@@ -155,7 +167,7 @@ func (e *libratoExporter) consume(_ context.Context, md pmetric.Metrics) error {
 	if buf == nil {
 		buf = new([]sample)
 	}
-	now := time.Now()
+	now := e.now()
 	samples := e.convert.appendSamples((*buf)[:0], md, now)
 	err := e.journal.take(samples, now.UnixNano())
 	if cap(samples) <= maxPooledSamples {
@@ -185,7 +197,7 @@ func (e *libratoExporter) observe() error {
 			defer e.journal.mu.Unlock()
 			age := 0.0
 			if oldest := e.journal.oldest(); oldest != 0 {
-				age = max(0, time.Since(time.Unix(0, oldest)).Seconds())
+				age = max(0, e.now().Sub(time.Unix(0, oldest)).Seconds())
 			}
 			o.Observe(age)
 			return nil

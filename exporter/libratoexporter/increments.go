@@ -24,6 +24,7 @@ var errFull = errors.New("max_increments reached: Librato takes less than comes 
 type increment struct {
 	stream *stream
 	start  int64 // of its period, Unix seconds; for a stream that does not add up, its second
+	period int64 // seconds: its length
 	second int64 // Unix seconds: its own, see seconds.go
 	due    int64 // nanoseconds: the tick that seals it
 	opened int64 // nanoseconds
@@ -200,7 +201,7 @@ func (s *increments) find(st *stream, second, now int64) (*increment, reason) {
 		}
 	}
 
-	inc := &increment{stream: st, start: start, second: second, due: second*int64(time.Second) + s.flush, opened: now}
+	inc := &increment{stream: st, start: start, period: s.schedule.period, second: second, due: second*int64(time.Second) + s.flush, opened: now}
 	if st.kind == kindAdding {
 		var ok bool
 		if inc.second, inc.due, ok = s.schedule.next(start, now, &s.used); !ok {
@@ -217,7 +218,7 @@ func (s *increments) find(st *stream, second, now int64) (*increment, reason) {
 		s.fast++
 	}
 	if s.keyed {
-		inc.key = incrementKey(inc, s.schedule.period)
+		inc.key = incrementKey(inc)
 	}
 	st.used = now
 	st.open = append(st.open, inc)
@@ -385,14 +386,12 @@ func (s *increments) expire(now int64) []*increment {
 	return gone
 }
 
-// oldest returns when the oldest increment that is not confirmed was opened, in nanoseconds; 0 without any.
+// oldest returns when the oldest increment that is sealed and not confirmed was opened, in nanoseconds; 0 without any.
 func (s *increments) oldest() int64 {
 	var oldest int64
-	for _, list := range [][]*increment{s.sealed, s.open} {
-		for _, inc := range list {
-			if inc.state != stateDone && (oldest == 0 || inc.opened < oldest) {
-				oldest = inc.opened
-			}
+	for _, inc := range s.sealed {
+		if inc.state == stateSealed && (oldest == 0 || inc.opened < oldest) {
+			oldest = inc.opened
 		}
 	}
 	return oldest

@@ -179,7 +179,7 @@ func (j *journal) commitStaged(now int64) error {
 	}
 	for _, inc := range j.touched {
 		from := len(values)
-		values = appendIncrement(values, inc, &inc.staged, j.schedule.period)
+		values = appendIncrement(values, inc, &inc.staged)
 		set(inc.key, from)
 	}
 	for _, start := range j.floors {
@@ -216,7 +216,7 @@ func (j *journal) makeSure() error {
 	for _, list := range [][]*increment{j.open, j.sealed} {
 		for _, inc := range list {
 			if _, ok := j.unsure[inc.key]; ok && inc.state != stateDone {
-				j.ops = append(j.ops, storage.SetOperation(inc.key, appendIncrement(nil, inc, &inc.value, j.schedule.period)))
+				j.ops = append(j.ops, storage.SetOperation(inc.key, appendIncrement(nil, inc, &inc.value)))
 				delete(j.unsure, inc.key)
 			}
 		}
@@ -391,7 +391,10 @@ func (j *journal) recover(ctx context.Context, now int64) error {
 	if err != nil {
 		return fmt.Errorf("storage: cannot read the state: %w", err)
 	}
-	slices.SortFunc(j.sealed, func(a, b *increment) int { return int(a.second - b.second) })
+	if err := j.joinRecovered(ctx); err != nil {
+		return fmt.Errorf("storage: cannot write the state: %w", err)
+	}
+	slices.SortFunc(j.sealed, func(a, b *increment) int { return cmp.Compare(a.second, b.second) })
 	for _, c := range ids { // in the order of their keys, which is that of time
 		for _, id := range c.ids {
 			j.ids.Add(id, time.Unix(0, c.time))
@@ -411,7 +414,7 @@ func (j *journal) recover(ctx context.Context, now int64) error {
 }
 
 func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
-	inc, period, err := decodeIncrement(value)
+	inc, err := decodeIncrement(value)
 	if err != nil {
 		return err
 	}
@@ -435,8 +438,8 @@ func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
 	inc.stream, inc.key, inc.state = st, key, stateSealed
 	if st.kind == kindAdding {
 		// Its second was saved with it. Should that entry be lost, the increment still keeps its second.
-		j.used.handOut(inc.start, period, inc.second)
-		j.used.seal(inc.start, period, inc.second)
+		j.used.handOut(inc.start, inc.period, inc.second)
+		j.used.seal(inc.start, inc.period, inc.second)
 	} else {
 		if st.taken == nil {
 			st.taken = newSecondSet(j.maxAge + j.maxFuture)
@@ -446,6 +449,32 @@ func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
 	j.sealed = append(j.sealed, inc)
 	j.unconfirmed++
 	return nil
+}
+
+// joinRecovered adds up increments that a change of api brought to one second of one stream: tags told them apart.
+func (j *journal) joinRecovered(ctx context.Context) error {
+	type place struct {
+		stream *stream
+		second int64
+	}
+	places := map[place]*increment{}
+	var ops []*storage.Operation
+	j.sealed = slices.DeleteFunc(j.sealed, func(inc *increment) bool {
+		into := places[place{inc.stream, inc.second}]
+		if into == nil {
+			places[place{inc.stream, inc.second}] = inc
+			return false
+		}
+		into.value.Add(inc.value)
+		ops = append(ops, storage.SetOperation(into.key, appendIncrement(nil, into, &into.value)), storage.DeleteOperation(inc.key))
+		inc.stream.unconfirmed--
+		j.unconfirmed--
+		return true
+	})
+	if len(ops) == 0 {
+		return nil
+	}
+	return j.client.Batch(ctx, ops...)
 }
 
 func (j *journal) recoverFloor(value []byte) error {
@@ -459,7 +488,8 @@ func (j *journal) recoverFloor(value []byte) error {
 }
 
 // incrementKey sorts by period, so that what changes together lies together on disk.
-func incrementKey(inc *increment, period int64) string {
+func incrementKey(inc *increment) string {
+	period := inc.period
 	if inc.stream.kind != kindAdding {
 		period = 1
 	}
@@ -476,10 +506,10 @@ func idsKey(number uint64) string { return fmt.Sprintf(prefixIDs+"%016x", number
 
 // appendIncrement appends, after the format: kind, start, period, second, opened (varints), count, sum, min, max, and
 // the stream's name, source and tags, each with its length.
-func appendIncrement(dst []byte, inc *increment, value *librato.Summary, period int64) []byte {
+func appendIncrement(dst []byte, inc *increment, value *librato.Summary) []byte {
 	st := inc.stream
 	dst = append(dst, formatCurrent, byte(st.kind))
-	for _, n := range [...]int64{inc.start, period, inc.second, inc.opened} {
+	for _, n := range [...]int64{inc.start, inc.period, inc.second, inc.opened} {
 		dst = binary.AppendVarint(dst, n)
 	}
 	dst = binary.AppendUvarint(dst, value.Count)
@@ -493,13 +523,12 @@ func appendIncrement(dst []byte, inc *increment, value *librato.Summary, period 
 	return dst
 }
 
-func decodeIncrement(value []byte) (*increment, int64, error) {
+func decodeIncrement(value []byte) (*increment, error) {
 	d := decoder{rest: value}
 	d.format()
 	st := &stream{kind: kind(d.byte())}
 	inc := &increment{stream: st}
-	var period int64
-	for _, n := range [...]*int64{&inc.start, &period, &inc.second, &inc.opened} {
+	for _, n := range [...]*int64{&inc.start, &inc.period, &inc.second, &inc.opened} {
 		*n = d.varint()
 	}
 	inc.value.Count = d.uvarint()
@@ -509,13 +538,15 @@ func decodeIncrement(value []byte) (*increment, int64, error) {
 	st.name, st.source, st.tags = d.string(), d.string(), splitTags(d.string())
 	switch {
 	case d.err != nil:
-		return nil, 0, d.err
+		return nil, d.err
 	case len(d.rest) > 0:
-		return nil, 0, errors.New("is longer than an increment")
-	case st.kind > kindCounter, period <= 0, st.name == "", inc.value.Count == 0, math.IsNaN(inc.value.Sum), math.IsInf(inc.value.Sum, 0):
-		return nil, 0, errors.New("is no increment")
+		return nil, errors.New("is longer than an increment")
+	case st.kind > kindCounter, inc.period <= 0, inc.period > longestPeriod,
+		inc.start < 0, inc.second < inc.start, inc.second-inc.start >= inc.period,
+		st.name == "", inc.value.Count == 0, math.IsNaN(inc.value.Sum), math.IsInf(inc.value.Sum, 0):
+		return nil, errors.New("is no increment")
 	}
-	return inc, period, nil
+	return inc, nil
 }
 
 // appendFloor appends, after the format: start, period, last second (varints).
@@ -531,7 +562,7 @@ func decodeFloor(value []byte) (usedRange, error) {
 	d := decoder{rest: value}
 	d.format()
 	r := usedRange{start: d.varint(), period: d.varint(), last: d.varint()}
-	if d.err == nil && (len(d.rest) > 0 || r.period <= 0 || r.last < r.start || r.last >= r.start+r.period) {
+	if d.err == nil && (len(d.rest) > 0 || r.period <= 0 || r.period > longestPeriod || r.start < 0 || r.last < r.start || r.last-r.start >= r.period) {
 		d.err = errors.New("is no second of a period")
 	}
 	return r, d.err

@@ -86,6 +86,9 @@ func (t *streams) of(s *sample) (*stream, reason) {
 	}
 	if len(t.aliases) >= 4*t.most {
 		clear(t.aliases) // a cache: whoever comes again is cleaned again
+		for _, known := range t.byKey {
+			known.aliases = nil
+		}
 	}
 	a := alias{strings.Clone(s.name), strings.Clone(s.source), s.event}
 	t.aliases[a] = st
