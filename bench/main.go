@@ -1,0 +1,489 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures the built collector from outside: what an event costs on its way from an SDK's request to Librato,
+// beside a bare net/http handler that reads the same requests and throws them away. Both run on this machine, in turn, so what
+// counts is their ratio. docs/performance.md says how to read what it prints.
+//
+//	go run .            everything, some ten minutes
+//	go run . -quick     shorter runs, three rounds; for a first look
+//	go run . -only cpu  one part: cpu, storage, latency, idle, scale or exact
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// bench is one invocation.
+type bench struct {
+	binary    string
+	rounds    int
+	scale     int // runs are this many times shorter
+	conns     int
+	recording *recording
+	rows      []row
+}
+
+// row is a line of the table.
+type row struct {
+	what              string
+	ours, bare, ratio string
+	goal              string
+	holds             bool
+}
+
+func main() {
+	b := &bench{rounds: 5, scale: 1}
+	bare := flag.String("serve-bare", "", "serve the bare handler on this address and do nothing else (the bench starts itself so)")
+	flag.StringVar(&b.binary, "binary", "../_build/otelcol-segment", "the collector")
+	flag.IntVar(&b.conns, "connections", 16, "connections that send at the same time")
+	quick := flag.Bool("quick", false, "three rounds, a fifth of the requests in each")
+	only := flag.String("only", "", "comma separated parts to run: cpu, storage, latency, idle, scale, exact")
+	flag.Parse()
+	if *bare != "" {
+		exitOn(serveBare(*bare))
+		return
+	}
+	if *quick {
+		b.rounds, b.scale = 3, 5
+	}
+	var err error
+	b.recording, err = readRecording("testdata/batch.http")
+	exitOn(err)
+
+	parts := []struct {
+		name string
+		run  func() error
+	}{
+		{"cpu", b.cpu}, {"storage", b.storage}, {"latency", b.latency}, {"idle", b.idle}, {"scale", b.scaling}, {"exact", b.exact},
+	}
+	fmt.Println(machine())
+	for _, part := range parts {
+		if *only == "" || slices.Contains(strings.Split(*only, ","), part.name) {
+			begin := time.Now()
+			exitOn(part.run())
+			fmt.Fprintf(os.Stderr, "%s: %s\n", part.name, time.Since(begin).Round(time.Second))
+		}
+	}
+	b.print()
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// print writes the table as Markdown.
+func (b *bench) print() {
+	fmt.Printf("\n| what | otelcol-segment | bare handler | ratio | goal | |\n|---|---|---|---|---|---|\n")
+	for _, r := range b.rows {
+		mark := "holds"
+		if !r.holds {
+			mark = "**does not hold**"
+		}
+		if r.goal == "" {
+			mark = ""
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", r.what, r.ours, r.bare, r.ratio, r.goal, mark)
+	}
+	fmt.Print(`
+How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, which alternate
+between the two. Only ratios can be compared between machines and days. The bare handler reads the body, throws it away and answers the
+same; the collector has its default settings, but for a flush interval of one second, and its share covers everything up to the post.
+`)
+}
+
+func median[T time.Duration | float64](of []T) T {
+	sorted := slices.Sorted(slices.Values(of))
+	return sorted[len(sorted)/2]
+}
+
+// size is a kind of request and how many of them one round has.
+type size struct {
+	name     string
+	events   int
+	zipped   bool
+	requests int
+	goal     float64 // of the CPU ratio
+}
+
+func (b *bench) sizes() []size {
+	return []size{
+		{"one event a request", 1, false, 40_000 / b.scale, 1.5},
+		{"100 events a request", 100, false, 10_000 / b.scale, 2.5},
+		{"729 events a request", 729, false, 1_500 / b.scale, 4},
+		{"100 events a request, gzip", 100, true, 4_000 / b.scale, 1.7},
+	}
+}
+
+// feed makes n requests of a size, or one of another number.
+func (b *bench) feed(s size, n int) feed {
+	if s.zipped {
+		var all []*request
+		body := b.recording.body(s.events, 0)
+		for range n {
+			numberBody(body, ids.Add(uint64(s.events))-uint64(s.events)) //nolint:gosec // a count
+			all = append(all, b.recording.request(body, s.events, true))
+		}
+		return once(all)
+	}
+	kinds := 1
+	if s.events == 1 {
+		kinds = len(b.recording.messages) // so that all streams come
+	}
+	var templates []*request
+	for first := range kinds {
+		templates = append(templates, b.recording.request(b.recording.body(s.events, first), s.events, false))
+	}
+	return fresh(templates, n, b.conns)
+}
+
+// target is a server with its connections.
+type target struct {
+	*process
+	connections
+	sink string // where to see that all is drained; empty: nowhere
+	cost []time.Duration
+	last *result
+}
+
+func (b *bench) connect(p *process, sink string) (*target, error) {
+	cs, err := dial(p.addr, b.conns)
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	return &target{process: p, connections: cs, sink: sink}, nil
+}
+
+func (t *target) shut() {
+	t.close()
+	t.stop()
+}
+
+// round sends what is fed and notes what an event cost, all drained.
+func (t *target) round(f feed) error {
+	before := t.cpu()
+	res, err := t.run(f, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", t.name, err, t.logs.String())
+	}
+	if t.sink != "" {
+		if err := drain(t.sink); err != nil {
+			return err
+		}
+	}
+	t.cost = append(t.cost, (t.process.cpu()-before)/time.Duration(res.events))
+	t.last = res
+	return nil
+}
+
+// pair starts the collector with its sink, and the bare handler.
+func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
+	sink, err := startSink()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p, err := startCollector(b.binary, sink.addr, s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if ours, err = b.connect(p, sink.addr); err != nil {
+		return nil, nil, nil, err
+	}
+	if p, err = startBare(); err != nil {
+		return nil, nil, nil, err
+	}
+	if bare, err = b.connect(p, ""); err != nil {
+		return nil, nil, nil, err
+	}
+	return ours, bare, func() { ours.shut(); bare.shut(); sink.stop() }, nil
+}
+
+// cpu compares what an event costs.
+func (b *bench) cpu() error {
+	for _, s := range b.sizes() {
+		ours, bare, shut, err := b.pair(settings{})
+		if err != nil {
+			return err
+		}
+		for _, t := range []*target{ours, bare} { // warm
+			if _, err := t.run(b.feed(s, s.requests/4), 0); err != nil {
+				return fmt.Errorf("%s: %w\n%s", t.name, err, t.logs.String())
+			}
+		}
+		for range b.rounds {
+			for _, t := range []*target{bare, ours} {
+				if err := t.round(b.feed(s, s.requests)); err != nil {
+					return err
+				}
+			}
+		}
+		o, r := median(ours.cost), median(bare.cost)
+		ratio := float64(o) / float64(r)
+		b.rows = append(b.rows, row{
+			"CPU an event, " + s.name, micros(o), micros(r), fmt.Sprintf("%.2f", ratio),
+			fmt.Sprintf("≤ %.1f", s.goal), ratio <= s.goal,
+		}, row{
+			what: "peak resident memory, " + s.name,
+			ours: mib(ours.memory("VmHWM")), bare: mib(bare.memory("VmHWM")),
+		})
+		fmt.Fprintf(os.Stderr, "%s: ours %v bare %v\n", s.name, ours.cost, bare.cost)
+		shut()
+	}
+	return nil
+}
+
+func micros(d time.Duration) string { return fmt.Sprintf("%.2f µs", float64(d)/1000) }
+func mib(n int64) string            { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
+
+// storage compares the collector with file_storage, as `make run` has it, to itself without.
+func (b *bench) storage() error {
+	for _, s := range b.sizes()[:2] {
+		var targets []*target
+		var sinks []*process
+		for _, with := range []bool{false, true} {
+			sink, err := startSink()
+			if err != nil {
+				return err
+			}
+			p, err := startCollector(b.binary, sink.addr, settings{storage: with})
+			if err != nil {
+				return err
+			}
+			t, err := b.connect(p, sink.addr)
+			if err != nil {
+				return err
+			}
+			if _, err := t.run(b.feed(s, s.requests/4), 0); err != nil {
+				return err
+			}
+			targets, sinks = append(targets, t), append(sinks, sink)
+		}
+		for range b.rounds {
+			for _, t := range targets {
+				if err := t.round(b.feed(s, s.requests)); err != nil {
+					return err
+				}
+			}
+		}
+		without, with := median(targets[0].cost), median(targets[1].cost)
+		ratio := float64(with) / float64(without)
+		b.rows = append(b.rows, row{
+			"CPU an event with storage (beside: without), " + s.name, micros(with), micros(without),
+			fmt.Sprintf("%.2f", ratio), "≤ 2.0", ratio <= 2,
+		})
+		fmt.Fprintf(os.Stderr, "storage, %s: with %v without %v\n", s.name, targets[1].cost, targets[0].cost)
+		for i := range targets {
+			targets[i].shut()
+			sinks[i].stop()
+		}
+	}
+	return nil
+}
+
+// latency compares the time to the answer at half of the load that saturates the collector: the same load for both.
+func (b *bench) latency() error {
+	for _, with := range []bool{false, true} {
+		for _, s := range b.sizes()[:2] {
+			ours, bare, shut, err := b.pair(settings{storage: with})
+			if err != nil {
+				return err
+			}
+			full, err := ours.run(b.feed(s, s.requests), 0)
+			if err != nil {
+				return err
+			}
+			rate := float64(full.requests) / full.elapsed.Seconds() / 2
+			var p50, p99 [2][]time.Duration
+			for range b.rounds {
+				for i, t := range []*target{ours, bare} {
+					res, err := t.run(b.feed(s, int(4*rate)/b.scale+b.conns), rate)
+					if err != nil {
+						return err
+					}
+					p50[i], p99[i] = append(p50[i], res.percentile(0.5)), append(p99[i], res.percentile(0.99))
+				}
+			}
+			name := fmt.Sprintf("at %.0f requests/s, half of what saturates, %s", rate, s.name)
+			goal := "≤ 2.0"
+			if with {
+				name, goal = "with storage, "+name, "≤ 2.0, and one commit"
+			}
+			for i, p := range [][2][]time.Duration{p50, p99} {
+				o, r := median(p[0]), median(p[1])
+				ratio := float64(o) / float64(r)
+				line := row{
+					what: []string{"p50 ", "p99 "}[i] + name, ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", ratio),
+				}
+				if i == 1 {
+					// One commit of bbolt without fsync, and the wait for the group's others.
+					line.goal, line.holds = goal, ratio <= 2 || with && o <= 2*r+2*time.Millisecond
+				}
+				b.rows = append(b.rows, line)
+			}
+			shut()
+		}
+	}
+	return nil
+}
+
+// idle measures what 2,000 connections cost that have sent one request each and are kept alive.
+func (b *bench) idle() error {
+	const connections = 2000
+	ours, bare, shut, err := b.pair(settings{})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	var grown [2]int64
+	for i, t := range []*target{ours, bare} {
+		s := b.sizes()[0]
+		if _, err := t.run(b.feed(s, s.requests), 0); err != nil { // so that the heap has its size
+			return err
+		}
+		time.Sleep(time.Second)
+		before := t.memory("VmRSS")
+		cs, err := dial(t.addr, connections)
+		if err != nil {
+			return err
+		}
+		next := b.feed(s, connections)
+		answer := make([]byte, 4096)
+		for _, c := range cs {
+			if err := exchange(c, next(0).bytes, answer); err != nil {
+				return err
+			}
+		}
+		time.Sleep(2 * time.Second)
+		grown[i] = t.memory("VmRSS") - before
+		cs.close()
+	}
+	b.rows = append(b.rows, row{
+		"2,000 idle connections", mib(grown[0]), mib(grown[1]), fmt.Sprintf("%.2f", float64(grown[0])/float64(grown[1])),
+		"≤ 20 MiB", grown[0] <= 20<<20,
+	})
+	return nil
+}
+
+// scaling sends ten million events of 100,000 streams, and compares what one costs to the case of 100 streams.
+func (b *bench) scaling() error {
+	const streams, limit = 100_000, 60 * time.Second
+	requests := 100_000 / b.scale
+	s := b.sizes()[1]
+	wide := b.recording.widen()
+	feeds := func(r *recording, n int) feed {
+		return fresh([]*request{r.request(r.body(s.events, 0), s.events, false)}, n, b.conns)
+	}
+	for _, v := range []struct {
+		name string
+		s    settings
+	}{
+		{"without ids", settings{noIDs: true, maxStreams: streams, flush: 10 * time.Second}},
+		{"max_entries 10,000,000", settings{maxStreams: streams, maxEntries: 10_000_000, flush: 10 * time.Second}},
+	} {
+		sink, err := startSink()
+		if err != nil {
+			return err
+		}
+		p, err := startCollector(b.binary, sink.addr, v.s)
+		if err != nil {
+			return err
+		}
+		t, err := b.connect(p, sink.addr)
+		if err != nil {
+			return err
+		}
+		cost := func(r *recording, n int) (time.Duration, error) {
+			before := t.process.cpu()
+			res, err := t.run(feeds(r, n), 0)
+			if err != nil {
+				return 0, err
+			}
+			if res.elapsed > limit {
+				fmt.Fprintf(os.Stderr, "scale: %d events took %s, longer than the minute they stand for\n", res.events, res.elapsed)
+			}
+			time.Sleep(25 * time.Second) // two flushes
+			return (t.process.cpu() - before) / time.Duration(res.events), nil
+		}
+		few, err := cost(b.recording, requests/4)
+		if err != nil {
+			return err
+		}
+		fewStats, err := readStats(sink.addr)
+		if err != nil {
+			return err
+		}
+		many, err := cost(wide, requests)
+		if err != nil {
+			return err
+		}
+		peak := t.memory("VmHWM")
+		all, err := readStats(sink.addr)
+		if err != nil {
+			return err
+		}
+		ratio := float64(many) / float64(few)
+		b.rows = append(b.rows, row{
+			fmt.Sprintf("CPU an event, %d events of 100,000 streams (beside: of 100), max_streams 100,000, %s", requests*s.events, v.name),
+			micros(many), micros(few), fmt.Sprintf("%.2f", ratio), "≤ 1.5", ratio <= 1.5,
+		})
+		memory := row{what: "peak resident memory of that", ours: mib(peak)}
+		if v.s.noIDs {
+			memory.goal, memory.holds = "≤ 300 MiB", peak <= 300<<20
+		}
+		posts, measurements := all.Posts-fewStats.Posts, all.Measurements-fewStats.Measurements
+		// Each flush may have one request that is not full, and flushes are ten seconds apart.
+		full := int((measurements + 299) / 300)
+		b.rows = append(b.rows, memory, row{
+			what: fmt.Sprintf("requests to Librato of that, %d measurements", measurements), ours: fmt.Sprint(posts), bare: fmt.Sprint(full),
+			ratio: fmt.Sprintf("%.2f", float64(posts)/float64(full)), goal: "full ones, but one a flush", holds: posts <= full+int(limit/(10*time.Second))+3,
+		})
+		t.shut()
+		sink.stop()
+	}
+	return nil
+}
+
+// exact sends at full speed into a Librato that checks and keeps, and compares its counts with what was sent.
+func (b *bench) exact() error {
+	addr := freeAddr()
+	server, err := start("librato-local", addr, []string{"../_build/librato-local", "-quiet", "-addr", addr})
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	p, err := startCollector(b.binary, addr, settings{})
+	if err != nil {
+		return err
+	}
+	t, err := b.connect(p, addr)
+	if err != nil {
+		return err
+	}
+	defer t.shut()
+	s := b.sizes()[1]
+	res, err := t.run(b.feed(s, s.requests), 0)
+	if err != nil {
+		return err
+	}
+	if err := drain(addr); err != nil {
+		return err
+	}
+	counted, err := countTotals(addr)
+	if err != nil {
+		return err
+	}
+	b.rows = append(b.rows, row{
+		"delivered of what was answered with 200, at full speed", fmt.Sprint(counted), "", fmt.Sprintf("%.4f", float64(counted)/float64(res.events)),
+		fmt.Sprint(res.events), counted == res.events,
+	})
+	return nil
+}
