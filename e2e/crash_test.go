@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -69,6 +70,7 @@ extensions:
 service:
   extensions: [file_storage]
   telemetry:
+    logs: {level: warn, disable_stacktrace: true}
     metrics:
       readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "${env:METRICS_PORT}"}}}}]
   pipelines:
@@ -120,6 +122,7 @@ type crashTest struct {
 	seed    uint64
 	rnd     *rand.Rand
 	ssa     bool
+	onTime  bool // no event is late
 	service *libratoService
 
 	binary  string
@@ -292,14 +295,13 @@ func (c *crashTest) kill() {
 	}
 }
 
-// settings draws those that may change between two starts.
+// settings draws those that may change between two starts. (So may the period, see TestPeriodChanges.)
 func (c *crashTest) settings() []string {
 	pick := func(of ...string) string { return of[c.rnd.IntN(len(of))] }
 	return []string{
 		"FLUSH_INTERVAL=" + pick("1s", "1s", "1s", "2s"),
 		"MAX_AGE=" + pick("100m", "110m", "115m"),
 		"INSTANCE=" + pick("0", "1"),
-		"PERIOD=" + pick("600s", "600s", "300s"),
 	}
 }
 
@@ -412,7 +414,7 @@ func (c *crashTest) load(clients int) {
 					open = append(open, c.event(rnd, fmt.Sprintf("client-%d-%d", n, sent)))
 				}
 				c.deliver(rnd, open)
-				time.Sleep(time.Duration(rnd.IntN(8)) * time.Millisecond) // a load that leaves the machine to others
+				time.Sleep(time.Duration(rnd.IntN(30)) * time.Millisecond) // a load that leaves the machine to others
 			}
 		})
 	}
@@ -421,10 +423,11 @@ func (c *crashTest) load(clients int) {
 // event makes a message and adds it to the truth, since it will be sent until it is taken.
 func (c *crashTest) event(rnd *rand.Rand, id string) message {
 	at := time.Now()
-	switch rnd.IntN(20) {
-	case 0: // late by up to 80 minutes
+	switch dice := rnd.IntN(20); {
+	case c.onTime:
+	case dice == 0: // late by up to 80 minutes
 		at = at.Add(-time.Duration(rnd.Int64N(int64(80 * time.Minute))))
-	case 1, 2: // late by up to 20 minutes
+	case dice <= 2: // late by up to 20 minutes
 		at = at.Add(-time.Duration(rnd.Int64N(int64(20 * time.Minute))))
 	}
 	s := stream{fmt.Sprintf("Event-%d", rnd.IntN(4)), fmt.Sprintf("host-%d", rnd.IntN(5))}
@@ -487,6 +490,7 @@ type outcome struct {
 	exact, places    int    // places that equal the truth in count and sum
 	again            uint64 // with service-side aggregation: counted once more for each copy that was taken
 	repeats          int    // copies of increments that were taken before
+	wrong            []string
 }
 
 // compare holds what the service took against the truth: each increment once, whatever number of copies reached it.
@@ -502,11 +506,14 @@ func (c *crashTest) compare() outcome {
 			if i > 0 {
 				o.repeats++
 				o.again += m.value.count
-				assert.Equal(c.t, copies[0].value, m.value, "a repeat has another value: %v %v", at, copies)
+				if copies[0].value != m.value {
+					o.wrong = append(o.wrong, fmt.Sprintf("a repeat has another value: %v %v", at, copies))
+				}
 				// It goes again only if it was not answered, or the process was killed before the answer was noted on disk.
 				before := copies[i-1]
-				assert.True(c.t, !before.answered || before.generation != m.generation && c.killed[before.generation],
-					"repeated without a need: %v %v", at, copies)
+				if before.answered && (before.generation == m.generation || !c.killed[before.generation]) {
+					o.wrong = append(o.wrong, fmt.Sprintf("repeated without a need: %v %v", at, copies))
+				}
 			} else {
 				once[p] = total{once[p].count + m.value.count, once[p].sum + m.value.sum}
 			}
@@ -538,11 +545,15 @@ func (c *crashTest) compare() outcome {
 			stands[place{stream{line.Name, line.Source}, point.Time}] = total{point.Count, point.Sum}
 		}
 	}
+	should := once
 	if c.ssa {
-		assert.Equal(c.t, all, stands, "the service adds up what it took")
-	} else {
-		assert.Equal(c.t, once, stands, "the service holds each second once")
-		assert.Zero(c.t, c.service.Stats().Replaced, "measurements that took another's place")
+		should = all
+	}
+	if !maps.Equal(should, stands) {
+		o.wrong = append(o.wrong, fmt.Sprintf("the service holds something else than what it took: %v, %v", should, stands))
+	}
+	if n := c.service.Stats().Replaced; n > 0 && !c.ssa {
+		o.wrong = append(o.wrong, fmt.Sprintf("%d measurements took another's place", n))
 	}
 	events := uint64(0)
 	for _, t := range c.truth {
@@ -568,7 +579,9 @@ func (c *crashTest) requireExact() {
 	assert.Zero(c.t, o.lost, "lost")
 	assert.Zero(c.t, o.duplicated, "duplicated")
 	assert.Equal(c.t, o.places, o.exact)
-	assert.NotContains(c.t, c.logs.String(), "refused", "a refused point is a lost one")
+	assert.Empty(c.t, o.wrong)
+	// What the exporter refuses was answered with 200: lost, if for a reason.
+	assert.Empty(c.t, regexp.MustCompile(`.*(refused a |too old to be sent|set aside).*`).FindString(c.logs.String()))
 }
 
 // forBoth runs a crash test without and with service-side aggregation.
@@ -724,6 +737,24 @@ func TestAnotherExporterRefusesHalf(t *testing.T) {
 	c.finish()
 	c.requireExact()
 	assert.Positive(t, refused.Load())
+}
+
+// TestPeriodChanges kills and stops collectors whose period differs from that of the one before. No event is late: a period
+// that lies within one of another length, of which late seconds are used, may have none left.
+func TestPeriodChanges(t *testing.T) {
+	t.Parallel()
+	c := newCrashTest(t, false)
+	c.onTime = true
+	c.load(8)
+	for i, period := range []int{600, 300, 600, 200, 300} { // all divide that of the gauge
+		e := end{name: "kill -9", signal: syscall.SIGKILL, after: 2 * time.Second, env: []string{"PERIOD=" + strconv.Itoa(period) + "s"}}
+		if i%2 == 0 {
+			e.name, e.signal = "SIGTERM", syscall.SIGTERM
+		}
+		c.run([]end{e})
+	}
+	c.finish()
+	c.requireExact()
 }
 
 // TestFailsWithoutForwardedIDs shows that the crash tests notice: when the exporter does not get the message ids, what was
