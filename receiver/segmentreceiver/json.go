@@ -263,22 +263,20 @@ func (d *decoder) skipDigits(i int) int {
 	return i
 }
 
+// special looks at eight bytes at once: the lowest bit set in what it returns is in the first byte that is a quote, a
+// backslash, a control character or not ASCII; 0 if there is none. It halves the time of a whole batch.
+func special(b []byte) uint64 {
+	const ones = 0x0101010101010101
+	x := binary.LittleEndian.Uint64(b)
+	return (((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones) | (x - ones*' ') | x) & (ones * 0x80)
+}
+
 // str reads the rest of the string whose opening quote is before i, and says whether there are escapes in it.
 func (d *decoder) str(i int) (next int, escaped bool) {
-	const (
-		ones   = 0x0101010101010101
-		highs  = 0x8080808080808080
-		quotes = ones * '"'
-		slash  = ones * '\\'
-		spaces = ones * ' '
-	)
 	b := d.body
 	for {
-		// Eight bytes at a time: the lowest high bit set is at the first byte that is a quote, a backslash, a control
-		// character or not ASCII. It halves the time of a whole batch.
 		for {
-			x := binary.LittleEndian.Uint64(b[i:])
-			if m := (((x ^ quotes) - ones) | ((x ^ slash) - ones) | (x - spaces) | x) & highs; m != 0 {
+			if m := special(b[i:]); m != 0 {
 				i += bits.TrailingZeros64(m) / 8
 				break
 			}
