@@ -195,7 +195,7 @@ func (j *journal) commitStaged(now int64) error {
 		values = appendIDs(values, now, j.newIDs)
 		set(idsKey(j.number), from)
 	}
-	if err := j.write(len(values)); err != nil {
+	if err := j.write(); err != nil {
 		return err
 	}
 	if len(j.newIDs) > 0 {
@@ -225,12 +225,12 @@ func (j *journal) makeSure() error {
 		j.ops = append(j.ops, storage.DeleteOperation(key))
 	}
 	clear(j.unsure)
-	return j.write(0)
+	return j.write()
 }
 
 // write runs the operations as one transaction. After an error the disk may hold what was before it or what would be
 // after it, so their keys are noted: makeSure puts them right.
-func (j *journal) write(bytes int) error {
+func (j *journal) write() error {
 	if len(j.ops) == 0 {
 		return nil
 	}
@@ -245,8 +245,12 @@ func (j *journal) write(bytes int) error {
 		}
 		return err
 	}
+	written := 0
+	for _, op := range j.ops {
+		written += len(op.Key) + len(op.Value)
+	}
 	j.counters.ExporterLibratoCommits.Add(context.Background(), 1)
-	j.counters.ExporterLibratoCommitBytes.Add(context.Background(), int64(bytes))
+	j.counters.ExporterLibratoCommitBytes.Add(context.Background(), int64(written))
 	return nil
 }
 
@@ -275,7 +279,7 @@ func (j *journal) drop(incs []*increment) {
 	for _, inc := range incs {
 		j.ops = append(j.ops, storage.DeleteOperation(inc.key))
 	}
-	if err := j.write(0); err != nil {
+	if err := j.write(); err != nil {
 		j.logger.Warn("cannot delete confirmed increments from storage, will try again", zap.Error(err))
 	}
 }
@@ -334,7 +338,7 @@ func (j *journal) tidy(now int64) {
 		total -= chunks[0].count
 		chunks = chunks[1:]
 	}
-	if err := j.write(8 * len(j.recent)); err != nil {
+	if err := j.write(); err != nil {
 		// Before and after, the keys of ids hold the same ids: whichever of the two the disk has is right.
 		clear(j.unsure)
 		j.logger.Warn("cannot tidy the state in storage, will try again", zap.Error(err))
