@@ -81,20 +81,24 @@ func needsLargeBuild(path string) bool {
 
 // TestLargeConfigsValidate does the same for the examples of several tiers, with the binary of `make large`.
 func TestLargeConfigsValidate(t *testing.T) {
-	const large = "../_build-large/otelcol-segment-large"
-	if _, err := os.Stat(large); err != nil {
-		t.Skip("_build-large/otelcol-segment-large is not there; it takes several minutes to build: run `make large`")
-	}
+	needLargeBinary(t)
 	paths, err := filepath.Glob("../examples/*/*.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, paths)
 	for _, path := range paths {
 		t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) {
-			cmd := exec.Command(large, "validate", "--config", path)
+			cmd := exec.Command(largeBinary, "validate", "--config", path)
 			cmd.Env = append(os.Environ(), variables(t, path)...)
 			out, err := cmd.CombinedOutput()
 			assert.NoError(t, err, "%s", out)
 		})
+	}
+}
+
+func needLargeBinary(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(largeBinary); err != nil {
+		t.Skip("_build-large/otelcol-segment-large is not there; it takes several minutes to build: run `make large`")
 	}
 }
 

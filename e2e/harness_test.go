@@ -27,7 +27,8 @@ import (
 )
 
 const (
-	binary = "../_build/otelcol-segment"
+	binary      = "../_build/otelcol-segment"
+	largeBinary = "../_build-large/otelcol-segment-large" // of `make large`
 
 	startTimeout = 30 * time.Second
 	// arriveTimeout bounds the wait for measurements; with a flush interval of a second they take one or two.
@@ -54,6 +55,8 @@ func unavailable(t *testing.T, reason string) {
 
 // collector is a running otelcol-segment.
 type collector struct {
+	binary  string
+	ready   string // the address that listens once it runs
 	segment string // URL of the Segment receiver
 	otlp    string // URL of the OTLP/HTTP receiver, if the config has one
 	args    []string
@@ -67,16 +70,27 @@ type collector struct {
 // of the environment, to a file and starts the collector with it. It runs until the test ends.
 func startCollector(t *testing.T, config string, env ...string) *collector {
 	t.Helper()
+	return startBinary(t, binary, config, env...)
+}
+
+// startBinary does so with another build of the collector.
+func startBinary(t *testing.T, program, config string, env ...string) *collector {
+	t.Helper()
 	dir := t.TempDir()
-	path := filepath.Join(dir, "config.yaml")
-	require.NoError(t, os.WriteFile(path, []byte(config), 0o600))
+	file := filepath.Join(dir, "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	segment, otlp := freeAddr(t), freeAddr(t)
 	c := &collector{
+		binary:  program,
+		ready:   segment,
 		segment: "http://" + segment,
 		otlp:    "http://" + otlp,
-		args:    []string{"--config", path, "--config", "yaml:service::telemetry::metrics::level: none"},
+		args:    []string{"--config", file, "--config", "yaml:service::telemetry::metrics::level: none"},
 		env:     append([]string{"SEGMENT_ADDR=" + segment, "OTLP_ADDR=" + otlp, "STATE_DIRECTORY=" + filepath.Join(dir, "state")}, env...),
 		logs:    &lockedBuffer{},
+	}
+	if !strings.Contains(config, "${env:SEGMENT_ADDR}") {
+		c.ready = otlp
 	}
 	c.start(t)
 	t.Cleanup(func() {
@@ -101,7 +115,7 @@ func (c *collector) stateDirectory() string {
 // start starts the collector, for the first time or again after stop or kill, and waits until it takes events.
 func (c *collector) start(t *testing.T) {
 	t.Helper()
-	c.cmd = exec.Command(binary, c.args...)
+	c.cmd = exec.Command(c.binary, c.args...)
 	c.cmd.Env = append(os.Environ(), c.env...)
 	c.cmd.Stdout, c.cmd.Stderr = c.logs, c.logs
 	require.NoError(t, c.cmd.Start())
@@ -111,14 +125,13 @@ func (c *collector) start(t *testing.T) {
 		close(done)
 	}(c.cmd, c.done)
 	// Receivers start last: once this one listens, everything behind it runs.
-	addr := strings.TrimPrefix(c.segment, "http://")
 	require.Eventually(t, func() bool {
 		select {
 		case <-c.done:
 			return true
 		default:
 		}
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", c.ready)
 		if err != nil {
 			return false
 		}

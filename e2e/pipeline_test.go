@@ -213,3 +213,42 @@ func TestTakenWithoutAnswer(t *testing.T) {
 	service.eventually(t, want)
 	assert.Zero(t, service.Failures(), "every failure was met")
 }
+
+// TestLoadBalancing runs examples/load-balancing: one gateway and two aggregating collectors.
+func TestLoadBalancing(t *testing.T) {
+	needLargeBinary(t)
+	read := func(name string, replacements ...string) string {
+		text, err := os.ReadFile(filepath.Join("../examples/load-balancing", name))
+		require.NoError(t, err)
+		for i := 0; i < len(replacements); i += 2 {
+			require.Contains(t, string(text), replacements[i])
+		}
+		return strings.NewReplacer(replacements...).Replace(string(text))
+	}
+	service := startLibrato(t)
+	env := append(service.env(), "LIBRATO_EMAIL=e2e@example.com", "LIBRATO_TOKEN=e2e")
+	config := read("aggregator.yaml",
+		"endpoint: 0.0.0.0:4317", "endpoint: ${env:OTLP_ADDR}",
+		"    email:", "    endpoint: ${env:LIBRATO_ENDPOINT}\n    flush_interval: 1s\n    email:")
+	first, second := startBinary(t, largeBinary, config, env...), startBinary(t, largeBinary, config, env...)
+	c := startBinary(t, largeBinary, read("gateway.yaml",
+		"endpoint: 0.0.0.0:8080", "endpoint: ${env:SEGMENT_ADDR}",
+		`dns:
+        hostname: ${env:AGGREGATORS:-aggregators.example.com}
+        port: "4317"`,
+		fmt.Sprintf("static: {hostnames: [%q, %q]}", first.ready, second.ready)))
+
+	want := totals{}
+	for n := range 60 {
+		source := fmt.Sprintf("host-%d", n%10)
+		body := fmt.Sprintf(`{"event":"Routed","messageId":"m-%d","properties":{"value":%d},"context":{"Librato":{"source":%q}}}`, n, n, source)
+		status, answer, err := post(t.Context(), c.segment+"/v1/track", "key", body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, status, answer)
+		want.add("Routed", source, float64(n))
+	}
+	service.eventually(t, want)
+	for _, req := range service.Posts() {
+		assert.Less(t, req.Measurements, 10, "each aggregating collector has only some of the streams")
+	}
+}
