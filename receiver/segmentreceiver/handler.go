@@ -119,6 +119,7 @@ func (r *segmentReceiver) read(q *request, req *http.Request, route route) error
 	sender := []byte(user)
 	if len(sender) > 0 && route.kind != routeWebhook {
 		if _, ok := r.keys.find(sender); !ok {
+			discard(req)
 			return r.unauthorized(q, "the write key is unknown")
 		}
 	}
@@ -196,6 +197,7 @@ func (q *request) readBody(req *http.Request, route route, limit int64) error {
 		return q.readPixel(req)
 	}
 	if req.ContentLength > limit {
+		discard(req)
 		return bodyRefusal(&http.MaxBytesError{Limit: limit})
 	}
 	// Room for the body, for the decoder's padding, and for a last read that finds the end.
@@ -215,6 +217,12 @@ func (q *request) readBody(req *http.Request, route route, limit int64) error {
 			return bodyRefusal(err)
 		}
 	}
+}
+
+// discard reads a body that nobody wants, as far as confighttp's limit lets it: a client that still sends when the
+// connection is closed sees a reset instead of the answer, and sends everything again.
+func discard(req *http.Request) {
+	_, _ = io.Copy(io.Discard, req.Body)
 }
 
 // readPixel reads the message in the query: base64 in either alphabet, with or without padding.

@@ -305,6 +305,23 @@ func TestEveryErrorIsJSON(t *testing.T) {
 	assert.Empty(t, tr.names(), "nothing of it is forwarded")
 }
 
+func TestRefusedClientsSeeTheAnswer(t *testing.T) {
+	// Not a reset connection, however large the body that nobody wants.
+	tr := startReceiver(t, withKeys("key"))
+	for range 5 {
+		assert.Equal(t, http.StatusUnauthorized, tr.post("/v1/batch", strings.Repeat(" ", 4_000_000), "Authorization", basicAuth("other")).status)
+		assert.Equal(t, http.StatusBadRequest, tr.post("/v1/batch", strings.Repeat(" ", 5_000_000), "Authorization", basicAuth("key")).status)
+	}
+}
+
+func TestBatchesLargerThanSegmentTakes(t *testing.T) {
+	// node 3 was seen to send 905 kB at once.
+	tr := startReceiver(t)
+	message := `{"type":"track","event":"e","properties":{"p":"` + strings.Repeat("x", 30_000) + `"}}`
+	tr.post("/v1/batch", `{"batch":[`+strings.Repeat(message+",", 99)+message+`]}`).assertSuccess(t)
+	assert.Equal(t, 100, tr.sink.DataPointCount())
+}
+
 func compress(encoding, text string) string {
 	var b bytes.Buffer
 	var w io.WriteCloser

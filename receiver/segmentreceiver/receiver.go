@@ -143,6 +143,7 @@ func (r *segmentReceiver) Start(ctx context.Context, host component.Host) error 
 		return err
 	}
 	r.server, r.listener = server, listener
+	r.settings.Logger.Info("taking events", zap.Stringer("address", listener.Addr()))
 	r.serving.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
