@@ -111,6 +111,9 @@ func newHarness(t *testing.T, change func(*Config), options ...libratoserver.Opt
 		change(h.cfg)
 	}
 	require.NoError(t, h.cfg.Validate())
+	if h.cfg.StorageID != nil {
+		h.host.extensions = map[component.ID]component.Component{*h.cfg.StorageID: fileStorage(t)}
+	}
 	h.start()
 	t.Cleanup(func() { require.NoError(t, h.telemetry.Shutdown(context.Background())) })
 	t.Cleanup(func() { h.shutdown(context.Background()) })

@@ -424,14 +424,16 @@ func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
 	}
 	fresh := inc.stream
 	switch {
-	case j.streams.api == APIMeasurements && fresh.tags == nil && fresh.source != "":
-		fresh.tags = []librato.Tag{{Name: sourceTag, Value: librato.CleanTagValue(fresh.source)}}
+	case j.streams.api == APIMeasurements && fresh.tags == nil:
+		source := cmp.Or(librato.CleanTagValue(fresh.source), unassigned)
+		fresh.source, fresh.tags = "", []librato.Tag{{Name: sourceTag, Value: source}}
 	case j.streams.api == APIMetrics && fresh.tags != nil:
 		for _, tag := range fresh.tags {
 			if tag.Name == sourceTag {
 				fresh.source = librato.CleanSource(tag.Value)
 			}
 		}
+		fresh.tags = nil
 	}
 	most := j.streams.most
 	j.streams.most = math.MaxInt // what is on disk was taken: a smaller max_streams must not lose it
