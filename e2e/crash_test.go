@@ -38,8 +38,7 @@ import (
 // message until it is answered with 200, and compares what stands in Librato with the truth: per stream and period.
 
 var (
-	crashDuration = flag.Duration("crash.duration", 12*time.Second, "how long a crash test with random moments goes on")
-	crashRounds   = flag.Int("crash.rounds", 1, "how often the crash tests go through all dangerous instants")
+	crashDuration = flag.Duration("crash.duration", 0, "how long each crash test begins again; 0: it runs once, for some 15 seconds")
 	crashSeed     = flag.Uint64("crash.seed", 0, "seed of the crash tests; 0: a new one, which is printed")
 )
 
@@ -61,7 +60,7 @@ exporters:
     timeout: 1s
     flush_interval: ${env:FLUSH_INTERVAL}
     max_age: ${env:MAX_AGE}
-    instance: {index: "${env:INSTANCE}", count: 2}
+    instance: {index: "${env:INSTANCE}", count: "${env:INSTANCES}"}
     gauges: {period: "${env:PERIOD}", service_side_aggregation: "${env:SSA}"}
     retry_on_failure: {initial_interval: 100ms, max_interval: 1s}
     storage: ${env:STORAGE}
@@ -167,10 +166,10 @@ type measured struct {
 // newCrashTest prepares a collector with config, and the overlays that are added to it.
 func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
 	t.Helper()
-	seed := cmp.Or(*crashSeed, uint64(time.Now().UnixNano()))
+	seed := cmp.Or(*crashSeed, rand.Uint64())
 	c := &crashTest{
 		t: t, ssa: ssa, seed: seed,
-		rnd:    rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a seeded test
+		rnd:    rand.New(rand.NewPCG(seed, 0)),
 		binary: binary,
 		logs:   &lockedBuffer{},
 		killed: map[int]bool{},
@@ -192,7 +191,7 @@ func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
 		"SEGMENT_ADDR": freeAddr(t), "METRICS_PORT": metrics[strings.LastIndexByte(metrics, ':')+1:],
 		"LIBRATO_ENDPOINT": "http://" + c.service.addr, "STATE_DIRECTORY": filepath.Join(dir, "state"),
 		"FORWARD_IDS": "true", "SSA": strconv.FormatBool(ssa), "STORAGE": "file_storage",
-		"PERIOD": strconv.Itoa(crashPeriod) + "s", "FLUSH_INTERVAL": "1s", "MAX_AGE": "110m", "INSTANCE": "0",
+		"PERIOD": strconv.Itoa(crashPeriod) + "s", "FLUSH_INTERVAL": "1s", "MAX_AGE": "110m", "INSTANCE": "0", "INSTANCES": "1",
 		"CRASH_ON": "any", "CRASH_AT": "0", "CRASH_AFTER": "false", "CRASH_LATE": "0s", "CRASH_FAIL": "0",
 	}
 	t.Cleanup(func() {
@@ -298,10 +297,15 @@ func (c *crashTest) kill() {
 // settings draws those that may change between two starts. (So may the period, see TestPeriodChanges.)
 func (c *crashTest) settings() []string {
 	pick := func(of ...string) string { return of[c.rnd.IntN(len(of))] }
+	instances := pick("1", "2")
+	instance := "0"
+	if instances == "2" {
+		instance = pick("0", "1")
+	}
 	return []string{
 		"FLUSH_INTERVAL=" + pick("1s", "1s", "1s", "2s"),
 		"MAX_AGE=" + pick("100m", "110m", "115m"),
-		"INSTANCE=" + pick("0", "1"),
+		"INSTANCE=" + instance, "INSTANCES=" + instances,
 	}
 }
 
@@ -397,7 +401,7 @@ type message struct{ id, body string }
 func (c *crashTest) load(clients int) {
 	for n := range clients {
 		c.clients.Go(func() {
-			rnd := rand.New(rand.NewPCG(c.seed, uint64(n)+1)) //nolint:gosec // a seeded test
+			rnd := rand.New(rand.NewPCG(c.seed, uint64(n)+1))
 			for sent := 0; ; {
 				select {
 				case <-c.stop:
@@ -584,12 +588,16 @@ func (c *crashTest) requireExact() {
 	assert.Empty(c.t, regexp.MustCompile(`.*(refused a |too old to be sent|set aside).*`).FindString(c.logs.String()))
 }
 
-// forBoth runs a crash test without and with service-side aggregation.
-func forBoth(t *testing.T, test func(t *testing.T, ssa bool)) {
+// forBoth runs a crash test without and with service-side aggregation, each time on an empty state.
+func forBoth(t *testing.T, test func(t *testing.T, ssa bool, round int)) {
+	t.Helper()
 	for _, ssa := range []bool{false, true} {
 		t.Run(fmt.Sprintf("service_side_aggregation=%t", ssa), func(t *testing.T) {
 			t.Parallel()
-			test(t, ssa)
+			began := time.Now()
+			for round := 0; round == 0 || time.Since(began) < *crashDuration && !t.Failed(); round++ {
+				t.Run(fmt.Sprintf("round=%d", round), func(t *testing.T) { test(t, ssa, round) })
+			}
 		})
 	}
 }
@@ -598,13 +606,13 @@ func forBoth(t *testing.T, test func(t *testing.T, ssa bool)) {
 // service loses answers and takes posts late.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	forBoth(t, func(t *testing.T, ssa bool) {
+	forBoth(t, func(t *testing.T, ssa bool, _ int) {
 		c := newCrashTest(t, ssa)
 		c.service.Fail(faults...)
 		c.load(8)
 		began := time.Now()
 		c.run([]end{{name: "first", signal: syscall.SIGKILL, after: 3 * time.Second}}) // creates the gauges
-		for time.Since(began) < *crashDuration {
+		for time.Since(began) < 12*time.Second {
 			e := end{name: "kill -9", signal: syscall.SIGKILL, after: time.Duration(c.rnd.Int64N(int64(3 * time.Second))), env: c.settings()}
 			if c.rnd.IntN(4) == 0 {
 				e.name, e.signal = "SIGTERM", syscall.SIGTERM
@@ -617,31 +625,29 @@ func TestKilledAtRandomMoments(t *testing.T) {
 }
 
 // TestKilledAtStorageOperations kills the collector before and after each of the first operations on its storage, of every
-// kind: what it does at start, commits, deletes of what was delivered, merges of message ids.
+// kind: what it does at start, commits, deletes of what was delivered, merges of message ids. Each round takes the next ones.
 func TestKilledAtStorageOperations(t *testing.T) {
 	t.Parallel()
-	forBoth(t, func(t *testing.T, ssa bool) {
+	forBoth(t, func(t *testing.T, ssa bool, round int) {
 		c := newCrashStorageTest(t, ssa)
 		c.service.Fail(faults[:2]...)
 		var ends []end
-		for range *crashRounds {
-			for _, kind := range []struct {
-				on    string
-				first []int
-			}{
-				{"recover", []int{1}}, // the version is only written once
-				{"any", []int{1, 2, 3, 4, 5, 6, 7}},
-				{"commit", []int{20, 100}},
-				{"confirm", []int{1, 2}},
-				{"merge", []int{1, 2}},
-			} {
-				for _, n := range kind.first {
-					for _, after := range []bool{false, true} {
-						ends = append(ends, end{
-							name: fmt.Sprintf("%s %d after=%t", kind.on, n, after),
-							env:  []string{"CRASH_ON=" + kind.on, "CRASH_AT=" + strconv.Itoa(n), "CRASH_AFTER=" + strconv.FormatBool(after)},
-						})
-					}
+		for _, kind := range []struct {
+			on          string
+			first, last int
+		}{
+			{"recover", 1, 1}, // the version is only written once
+			{"any", 10*round + 1, 10*round + 10},
+			{"commit", 20 + round, 20 + round},
+			{"confirm", 1, 2},
+			{"merge", 1, 2},
+		} {
+			for n := kind.first; n <= kind.last; n++ {
+				for _, after := range []bool{false, true} {
+					ends = append(ends, end{
+						name: fmt.Sprintf("%s %d after=%t", kind.on, n, after),
+						env:  []string{"CRASH_ON=" + kind.on, "CRASH_AT=" + strconv.Itoa(n), "CRASH_AFTER=" + strconv.FormatBool(after)},
+					})
 				}
 			}
 		}
@@ -662,34 +668,34 @@ func TestKilledAtStorageOperations(t *testing.T) {
 // answered, and as they are answered.
 func TestKilledAtPosts(t *testing.T) {
 	t.Parallel()
-	forBoth(t, func(t *testing.T, ssa bool) {
+	forBoth(t, func(t *testing.T, ssa bool, _ int) {
 		c := newCrashTest(t, ssa)
 		var ends []end
-		for range *crashRounds {
-			for n := range 2 {
-				hook := func(*libratoserver.Request) bool { c.kill(); return true }
-				soon := func(*libratoserver.Request) bool {
-					time.AfterFunc(time.Duration(c.rnd.IntN(3_000))*time.Microsecond, c.kill)
+		for pass := range 2 { // so many posts are let through first
+			for _, e := range []end{
+				{name: "before taking", post: &libratoserver.Failure{Status: http.StatusServiceUnavailable}},
+				{name: "taken, not answered", post: &libratoserver.Failure{Apply: libratoserver.ApplyNow}},
+				{name: "applied later", post: &libratoserver.Failure{Apply: libratoserver.ApplyLater}},
+				{name: "answered", post: &libratoserver.Failure{Apply: libratoserver.ApplyNow, Status: http.StatusOK}},
+			} {
+				delay := time.Duration(0)
+				if e.post.Status == http.StatusOK { // as the answer is on its way, or just after it came
+					delay = time.Duration(c.rnd.Int64N(int64(3 * time.Millisecond)))
+				}
+				posts := 0
+				e.post.Match = func(*libratoserver.Request) bool {
+					if posts++; posts <= pass {
+						return false
+					}
+					if delay == 0 {
+						c.kill()
+					} else {
+						time.AfterFunc(delay, c.kill)
+					}
 					return true
 				}
-				for _, e := range []end{
-					{name: "before taking", post: &libratoserver.Failure{Status: http.StatusServiceUnavailable, Match: hook}},
-					{name: "taken, not answered", post: &libratoserver.Failure{Apply: libratoserver.ApplyNow, Match: hook}},
-					{name: "applied later", post: &libratoserver.Failure{Apply: libratoserver.ApplyLater, Match: hook}},
-					{name: "answered", post: &libratoserver.Failure{Apply: libratoserver.ApplyNow, Status: http.StatusOK, Match: soon}},
-				} {
-					if n > 0 { // let some pass
-						match, passed := e.post.Match, 0
-						e.post.Match = func(r *libratoserver.Request) bool {
-							if passed++; passed <= n {
-								return false
-							}
-							return match(r)
-						}
-					}
-					e.name += fmt.Sprintf(", post %d", n+1)
-					ends = append(ends, e)
-				}
+				e.name += fmt.Sprintf(", post %d", pass+1)
+				ends = append(ends, e)
 			}
 		}
 		c.load(8)
