@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
 )
 
 // Config is the configuration of the segment receiver.
@@ -62,10 +63,19 @@ type WriteKeyConfig struct {
 	_ struct{}
 }
 
-// UnmarshalText takes the bare string.
-func (c *WriteKeyConfig) UnmarshalText(text []byte) error {
-	c.Key = configopaque.String(text)
-	return nil
+var _ confmap.ScalarUnmarshaler = (*WriteKeyConfig)(nil)
+
+// UnmarshalScalar takes the bare string. What YAML takes for a number is refused, since it does not say how it was written.
+func (c *WriteKeyConfig) UnmarshalScalar(scalar confmap.ScalarValue) error {
+	switch raw := scalar.GetRaw().(type) {
+	case nil, map[string]any:
+		return confmap.ErrValueNotApplicable
+	case string:
+		c.Key = configopaque.String(raw)
+		return nil
+	default:
+		return errors.New("a write key that looks like a number or a boolean has to stand as `key: …`, in quotes or from ${env:…}")
+	}
 }
 
 // DeduplicationConfig says how long and how many message ids are remembered.

@@ -28,6 +28,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/configauth"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -152,9 +153,7 @@ func (tr *testReceiver) names() []string {
 func withKeys(keys ...string) func(*Config) {
 	return func(c *Config) {
 		for _, k := range keys {
-			var w WriteKeyConfig
-			_ = w.UnmarshalText([]byte(k))
-			c.WriteKeys = append(c.WriteKeys, w)
+			c.WriteKeys = append(c.WriteKeys, WriteKeyConfig{Key: configopaque.String(k)})
 		}
 	}
 }
