@@ -396,10 +396,10 @@ func (c *crashTest) observe(req libratoserver.Request) {
 // message is one event of a client.
 type message struct{ id, body string }
 
-// load starts clients that send until finish. Each message is repeated until it is answered with 200: alone or in
+// load starts eight clients that send until finish. Each message is repeated until it is answered with 200: alone or in
 // batches, with a patience that is sometimes too short, and sometimes once more.
-func (c *crashTest) load(clients int) {
-	for n := range clients {
+func (c *crashTest) load() {
+	for n := range 8 {
 		c.clients.Go(func() {
 			rnd := rand.New(rand.NewPCG(c.seed, uint64(n)+1))
 			for sent := 0; ; {
@@ -609,7 +609,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	forBoth(t, func(t *testing.T, ssa bool, _ int) {
 		c := newCrashTest(t, ssa)
 		c.service.Fail(faults...)
-		c.load(8)
+		c.load()
 		began := time.Now()
 		c.run([]end{{name: "first", signal: syscall.SIGKILL, after: 3 * time.Second}}) // creates the gauges
 		for time.Since(began) < 12*time.Second {
@@ -657,7 +657,7 @@ func TestKilledAtStorageOperations(t *testing.T) {
 			{name: "first write", env: []string{"CRASH_ON=recover", "CRASH_AT=2", "CRASH_AFTER=false"}},
 			{name: "first write", env: []string{"CRASH_ON=recover", "CRASH_AT=2", "CRASH_AFTER=true"}},
 		}, ends...)
-		c.load(8)
+		c.load()
 		c.run(ends)
 		c.finish()
 		c.requireExact()
@@ -698,7 +698,7 @@ func TestKilledAtPosts(t *testing.T) {
 				ends = append(ends, e)
 			}
 		}
-		c.load(8)
+		c.load()
 		c.run(ends)
 		c.finish()
 		c.requireExact()
@@ -710,7 +710,7 @@ func TestStorageFails(t *testing.T) {
 	t.Parallel()
 	c := newCrashStorageTest(t, false)
 	c.env["CRASH_FAIL"] = "0.2"
-	c.load(8)
+	c.load()
 	for range 4 {
 		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, after: 500*time.Millisecond + time.Duration(c.rnd.Int64N(int64(2*time.Second)))}})
 	}
@@ -735,7 +735,7 @@ func TestAnotherExporterRefusesHalf(t *testing.T) {
 	t.Cleanup(other.Close)
 	c := newCrashTest(t, false, withAnotherExporter)
 	c.env["OTHER_ENDPOINT"] = other.URL
-	c.load(8)
+	c.load()
 	c.run([]end{
 		{name: "SIGTERM", signal: syscall.SIGTERM, after: 3 * time.Second},
 		{name: "kill -9", signal: syscall.SIGKILL, after: 3 * time.Second},
@@ -751,7 +751,7 @@ func TestPeriodChanges(t *testing.T) {
 	t.Parallel()
 	c := newCrashTest(t, false)
 	c.onTime = true
-	c.load(8)
+	c.load()
 	for i, period := range []int{600, 300, 600, 200, 300} { // all divide that of the gauge
 		e := end{name: "kill -9", signal: syscall.SIGKILL, after: 2 * time.Second, env: []string{"PERIOD=" + strconv.Itoa(period) + "s"}}
 		if i%2 == 0 {
@@ -769,7 +769,7 @@ func TestFailsWithoutForwardedIDs(t *testing.T) {
 	t.Parallel()
 	c := newCrashStorageTest(t, false)
 	c.env["FORWARD_IDS"] = "false"
-	c.load(8)
+	c.load()
 	for n := range 4 {
 		c.run([]end{{name: "commit", env: []string{"CRASH_ON=commit", "CRASH_AFTER=true", "CRASH_AT=" + strconv.Itoa(10+n)}}})
 	}
@@ -785,7 +785,7 @@ func TestFailsWhenCommittedAfterTheAnswer(t *testing.T) {
 	t.Parallel()
 	c := newCrashStorageTest(t, false)
 	c.env["CRASH_LATE"] = "100ms"
-	c.load(8)
+	c.load()
 	for range 4 {
 		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, after: 1500*time.Millisecond + time.Duration(c.rnd.Int64N(int64(time.Second)))}})
 	}

@@ -168,7 +168,7 @@ func (c *client) Batch(ctx context.Context, ops ...*storage.Operation) error {
 		if c.storage.cfg.Fail == 0 {
 			return c.Client.Batch(ctx, ops...)
 		}
-		chance := rand.Float64() //nolint:gosec // a test's dice
+		chance := rand.Float64()
 		if chance < c.storage.cfg.Fail/2 {
 			return errors.New("crash_storage: not written")
 		}
