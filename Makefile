@@ -56,10 +56,10 @@ fuzz:
 		done; \
 	done
 
-# Run the benchmarks of the packages, then those of the whole process in bench, if there are any.
+# Run the benchmarks of the packages, then those of the whole process; BENCHFLAGS go to the latter.
 bench: build
 	go test -run '^$$' -bench . -benchmem ./...
-	if [ -f bench/run.sh ]; then bash bench/run.sh; fi
+	sh bench/run.sh $(BENCHFLAGS)
 
 # What CI runs: generated files are up to date, no lint, all tests pass.
 check:
