@@ -284,7 +284,7 @@ func (c *converter) appendNumbers(dst []sample, m *metricContext, points pmetric
 func messageID(exemplars pmetric.ExemplarSlice) uint64 {
 	for i := range exemplars.Len() {
 		if id, ok := exemplars.At(i).FilteredAttributes().Get(messageIDAttribute); ok && id.Type() == pcommon.ValueTypeInt {
-			return uint64(id.Int()) // the same 64 bits
+			return uint64(id.Int()) //nolint:gosec // the same 64 bits
 		}
 	}
 	return 0
@@ -364,7 +364,7 @@ func (c *converter) appendSample(
 	}
 	s := sample{name: m.name, source: source, kind: m.kind, event: m.event, time: m.now, value: value, id: id}
 	if timestamp != 0 {
-		s.time = int64(timestamp / pcommon.Timestamp(time.Second))
+		s.time = int64(timestamp / pcommon.Timestamp(time.Second)) //nolint:gosec // below 2^35
 	}
 	if c.api == APIMeasurements {
 		s.source = c.tagSet(m, attributes, source)

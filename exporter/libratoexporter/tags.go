@@ -79,9 +79,9 @@ func decodeTagSet(set string) []librato.Tag {
 func cutText(set string) (text, rest string, ok bool) {
 	// A length of ten bytes holds every uint64, so the conversion copies no more.
 	n, size := binary.Uvarint([]byte(set[:min(len(set), binary.MaxVarintLen64)]))
-	if size <= 0 || n > uint64(len(set)-size) {
+	if size <= 0 || n > uint64(len(set)-size) { //nolint:gosec // size is at most len(set)
 		return "", "", false
 	}
-	end := size + int(n)
+	end := size + int(n) //nolint:gosec // n is at most len(set)
 	return set[size:end], set[end:], true
 }
