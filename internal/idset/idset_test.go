@@ -18,6 +18,7 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 func TestHashIsStable(t *testing.T) {
 	// Exporters store these: a change would count repeats twice after an upgrade.
 	assert.Equal(t, uint64(0xe934a84adb052768), Hash("", ""))
+	assert.Equal(t, uint64(0xd2bc927f7fef29cb), Hash("key", "message"))
 	assert.NotEqual(t, Hash("a", "bc"), Hash("ab", "c"))
 	assert.Equal(t, HashBytes([]byte("key"), []byte("message")), Hash("key", "message"))
 	assert.Zero(t, testing.AllocsPerRun(100, func() { Hash("key", "message") }))
