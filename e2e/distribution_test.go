@@ -180,6 +180,26 @@ func TestREADMEShowsExamples(t *testing.T) {
 	}
 }
 
+// TestLinks follows the links from one file of the repository to another.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	pages := 0
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../testdata/*.md", "../*/*/README.md"} {
+		paths, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, path := range paths {
+			text, err := os.ReadFile(filepath.Clean(path))
+			require.NoError(t, err)
+			pages++
+			for _, match := range link.FindAllStringSubmatch(string(text), -1) {
+				_, err := os.Stat(filepath.Join(filepath.Dir(path), match[1]))
+				assert.NoError(t, err, "%s links to %s", path, match[1])
+			}
+		}
+	}
+	assert.Greater(t, pages, 4)
+}
+
 func TestWrongConfig(t *testing.T) {
 	for name, tt := range map[string]struct{ from, to, want string }{
 		"unknown key of the exporter":  {"token: e2e", "tokn: e2e", "tokn"},
