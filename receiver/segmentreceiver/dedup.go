@@ -18,7 +18,7 @@ import (
 type deduplicator struct {
 	mu        sync.Mutex
 	seen      *idset.Set
-	undecided map[uint64]*claim
+	undecided pending
 	touched   uint64 // of no meaning, see idset.Set.Touch
 }
 
@@ -29,7 +29,7 @@ type claim struct {
 }
 
 func newDeduplicator(window time.Duration, maxEntries int) *deduplicator {
-	return &deduplicator{seen: idset.New(window, maxEntries), undecided: make(map[uint64]*claim)}
+	return &deduplicator{seen: idset.New(window, maxEntries)}
 }
 
 // claim marks the events that are copies, and claims the ids of the others for c. Events without a hash are never
@@ -46,7 +46,7 @@ func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-ch
 		if e.hash == 0 {
 			continue
 		}
-		switch other := d.undecided[e.hash]; {
+		switch other := d.undecided.find(e.hash); {
 		case other == c: // twice in one request: they share their fate
 			e.duplicate = true
 		case other != nil:
@@ -58,7 +58,7 @@ func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-ch
 		case d.seen.Contains(e.hash, now):
 			e.duplicate = true
 		default:
-			d.undecided[e.hash] = c
+			d.undecided.add(e.hash, c)
 			c.ids = append(c.ids, e.hash)
 		}
 	}
@@ -94,7 +94,72 @@ func (d *deduplicator) decide(c *claim) {
 
 func (d *deduplicator) forget(c *claim) {
 	for _, id := range c.ids {
-		delete(d.undecided, id)
+		d.undecided.remove(id)
 	}
 	c.ids = c.ids[:0]
+}
+
+// pending finds the claim that holds an id. It is an open addressing table since each message comes into it and leaves it
+// again: a Go map costs three times as much, a tenth of all that an event of a large batch costs.
+type pending struct {
+	cells []pendingCell // a power of two, at most half full; the free ones have no claim
+	count int
+}
+
+type pendingCell struct {
+	id    uint64
+	claim *claim
+}
+
+// at returns the cell of id, or the free one where it belongs. Ids are hashes, so their low bits spread well.
+func (p *pending) at(id uint64) int {
+	mask := len(p.cells) - 1
+	c := int(id) & mask //nolint:gosec // the low bits
+	for p.cells[c].claim != nil && p.cells[c].id != id {
+		c = (c + 1) & mask
+	}
+	return c
+}
+
+// find returns the claim that holds id, nil if there is none.
+func (p *pending) find(id uint64) *claim {
+	if p.count == 0 {
+		return nil
+	}
+	return p.cells[p.at(id)].claim
+}
+
+// add notes that c holds id, which none does.
+func (p *pending) add(id uint64, c *claim) {
+	if p.count++; p.count*2 > len(p.cells) {
+		old := p.cells
+		p.cells = make([]pendingCell, max(256, 2*len(old)))
+		for _, cell := range old {
+			if cell.claim != nil {
+				p.cells[p.at(cell.id)] = cell
+			}
+		}
+	}
+	p.cells[p.at(id)] = pendingCell{id, c}
+}
+
+// remove forgets id, and closes the gap that it leaves in its run of neighbours.
+func (p *pending) remove(id uint64) {
+	if p.count == 0 {
+		return
+	}
+	gap, mask := p.at(id), len(p.cells)-1
+	if p.cells[gap].claim == nil {
+		return
+	}
+	p.count--
+	for next := (gap + 1) & mask; p.cells[next].claim != nil; next = (next + 1) & mask {
+		home := int(p.cells[next].id) & mask //nolint:gosec // the low bits
+		// The neighbour may move back only if its home is not between the gap and itself.
+		if (next-home)&mask >= (next-gap)&mask {
+			p.cells[gap] = p.cells[next]
+			gap = next
+		}
+	}
+	p.cells[gap] = pendingCell{}
 }

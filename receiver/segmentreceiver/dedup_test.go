@@ -60,7 +60,7 @@ func TestDeduplicator(t *testing.T) {
 	require.Nil(t, d.claim(&first, events, now))
 	assert.Equal(t, []bool{false, true, true}, duplicates(events))
 	d.commit(&first, now)
-	assert.Empty(t, d.undecided)
+	assert.Zero(t, d.undecided.count)
 
 	events = eventsOf(2)
 	require.Nil(t, d.claim(&third, events, now.Add(2*time.Hour)))
@@ -119,7 +119,7 @@ func TestDeduplicatorUnderRandomFates(t *testing.T) {
 	for id, n := range taken {
 		assert.Equal(t, 1, n, id)
 	}
-	assert.Empty(t, d.undecided)
+	assert.Zero(t, d.undecided.count)
 }
 
 // TestACopyWaitsForTheFirst sends a message, and its copy while the pipeline is at it.
@@ -145,8 +145,10 @@ func TestACopyWaitsForTheFirst(t *testing.T) {
 		require.Eventually(t, func() bool {
 			tr.dedup.mu.Lock()
 			defer tr.dedup.mu.Unlock()
-			for _, c := range tr.dedup.undecided {
-				return c.decided != nil
+			for _, cell := range tr.dedup.undecided.cells {
+				if cell.claim != nil {
+					return cell.claim.decided != nil
+				}
 			}
 			return false
 		}, 5*time.Second, time.Millisecond)
@@ -175,5 +177,32 @@ func TestAPanicReleasesTheClaim(t *testing.T) {
 	d.events[0].hash = 7
 	q.decoder = *d
 	assert.Panics(t, func() { _ = tr.deliver(t.Context(), q) })
-	assert.Empty(t, tr.dedup.undecided)
+	assert.Zero(t, tr.dedup.undecided.count)
+}
+
+// TestPending compares the table with a map while it grows and shrinks.
+func TestPending(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var p pending
+	want := map[uint64]*claim{}
+	for range 20_000 {
+		id := random.Uint64N(1000) * 0x100000001 // many with the same home
+		if id%3 == 0 {
+			id &^= 0xff
+		}
+		switch c := want[id]; {
+		case c == nil && len(want) < 700:
+			want[id] = &claim{}
+			p.add(id, want[id])
+		case random.IntN(2) == 0:
+			p.remove(id)
+			delete(want, id)
+		default:
+			require.Same(t, c, p.find(id))
+		}
+		require.Equal(t, len(want), p.count)
+	}
+	for id := range uint64(1000) {
+		require.Same(t, want[id*0x100000001], p.find(id*0x100000001))
+	}
 }
