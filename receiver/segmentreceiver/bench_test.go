@@ -5,6 +5,7 @@ package segmentreceiver
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net/http"
@@ -136,6 +137,32 @@ func benchPost(b *testing.B, url string, events int) {
 		if resp.StatusCode != http.StatusOK {
 			b.Fatal(resp.Status)
 		}
+	}
+}
+
+// BenchmarkGzip compares the receiver's reader with the one that confighttp makes for each request.
+func BenchmarkGzip(b *testing.B) {
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	_, err := w.Write(benchBatch(100))
+	require.NoError(b, err)
+	require.NoError(b, w.Close())
+	for name, open := range map[string]func(io.ReadCloser) (io.ReadCloser, error){
+		"pooled":   newGzipReader,
+		"standard": func(body io.ReadCloser) (io.ReadCloser, error) { return gzip.NewReader(body) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(zipped.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := open(io.NopCloser(bytes.NewReader(zipped.Bytes())))
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, r)
+				_ = r.Close()
+			}
+		})
 	}
 }
 
