@@ -4,6 +4,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -13,12 +14,10 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
 )
 
 // serveBare is what everything is measured against: a net/http handler that reads the body, throws it away and answers as
-// the receiver does. It decompresses with the collector's own library, its readers used again. It serves until SIGTERM.
+// the receiver does. It decompresses with the standard library, readers used again. It serves until SIGTERM.
 func serveBare(addr string) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {

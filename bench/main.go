@@ -22,6 +22,7 @@ import (
 // bench is one invocation.
 type bench struct {
 	binary    string
+	args      []string // more arguments for the collector
 	rounds    int
 	scale     int // runs are this many times shorter
 	conns     int
@@ -42,13 +43,17 @@ func main() {
 	bare := flag.String("serve-bare", "", "serve the bare handler on this address and do nothing else (the bench starts itself so)")
 	flag.StringVar(&b.binary, "binary", "../_build/otelcol-segment", "the collector")
 	flag.IntVar(&b.conns, "connections", 16, "connections that send at the same time")
+	args := flag.String("args", "", "more arguments for the collector, for example -args=--feature-gates=pdata.useProtoPooling")
 	quick := flag.Bool("quick", false, "three rounds, a fifth of the requests in each")
 	only := flag.String("only", "", "comma separated parts to run: cpu, storage, latency, idle, scale, exact")
+	load := flag.String("load", "", "only send requests of this many events (gzip: append z) for -load-time, to take profiles meanwhile")
+	loadTime := flag.Duration("load-time", 20*time.Second, "see -load")
 	flag.Parse()
 	if *bare != "" {
 		exitOn(serveBare(*bare))
 		return
 	}
+	b.args = strings.Fields(*args)
 	if *quick {
 		b.rounds, b.scale = 3, 5
 	}
@@ -56,6 +61,10 @@ func main() {
 	b.recording, err = readRecording("testdata/batch.http")
 	exitOn(err)
 
+	if *load != "" {
+		exitOn(b.load(*load, *loadTime))
+		return
+	}
 	parts := []struct {
 		name string
 		run  func() error
@@ -191,7 +200,7 @@ func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	p, err := startCollector(b.binary, sink.addr, s)
+	p, err := b.startCollector(sink.addr, s)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -254,7 +263,7 @@ func (b *bench) storage() error {
 			if err != nil {
 				return err
 			}
-			p, err := startCollector(b.binary, sink.addr, settings{storage: with})
+			p, err := b.startCollector(sink.addr, settings{storage: with})
 			if err != nil {
 				return err
 			}
@@ -393,7 +402,7 @@ func (b *bench) scaling() error {
 		if err != nil {
 			return err
 		}
-		p, err := startCollector(b.binary, sink.addr, v.s)
+		p, err := b.startCollector(sink.addr, v.s)
 		if err != nil {
 			return err
 		}
@@ -460,7 +469,7 @@ func (b *bench) exact() error {
 		return err
 	}
 	defer server.stop()
-	p, err := startCollector(b.binary, addr, settings{})
+	p, err := b.startCollector(addr, settings{})
 	if err != nil {
 		return err
 	}
@@ -485,5 +494,29 @@ func (b *bench) exact() error {
 		"delivered of what was answered with 200, at full speed", fmt.Sprint(counted), "", fmt.Sprintf("%.4f", float64(counted)/float64(res.events)),
 		fmt.Sprint(res.events), counted == res.events,
 	})
+	return nil
+}
+
+// load sends requests of some number of events for a while, and says what one cost.
+func (b *bench) load(events string, during time.Duration) error {
+	s := size{zipped: strings.HasSuffix(events, "z"), requests: 4000}
+	if _, err := fmt.Sscanf(events, "%d", &s.events); err != nil {
+		return fmt.Errorf("-load %q: a number of events, with a z for gzip", events)
+	}
+	ours, bare, shut, err := b.pair(settings{})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	bare.shut()
+	before, sent := ours.process.cpu(), 0
+	for begin := time.Now(); time.Since(begin) < during; {
+		res, err := ours.run(b.feed(s, s.requests), 0)
+		if err != nil {
+			return err
+		}
+		sent += res.events
+	}
+	fmt.Printf("%s events a request: %s an event, %d events\n", events, micros((ours.process.cpu()-before)/time.Duration(sent)), sent)
 	return nil
 }

@@ -127,45 +127,44 @@ type settings struct {
 	maxStreams int           // 0: the default
 	maxEntries int           // 0: the default
 	flush      time.Duration // 0: one second, so that a run drains soon
-	extra      []string      // more arguments
 }
 
 // startCollector starts the collector with all at its defaults that s does not name, its own telemetry included.
-func startCollector(binary, sink string, s settings) (*process, error) {
+func (b *bench) startCollector(sink string, s settings) (*process, error) {
 	dir, err := os.MkdirTemp("", "otelcol-segment-bench-")
 	if err != nil {
 		return nil, err
 	}
 	addr := freeAddr()
 	_, port, _ := net.SplitHostPort(freeAddr())
-	var b strings.Builder
-	fmt.Fprintf(&b, "receivers:\n  segment:\n    endpoint: %s\n    deduplication:\n      enabled: %t\n      forward_ids: %t\n", addr, !s.noIDs, s.storage)
+	var config strings.Builder
+	fmt.Fprintf(&config, "receivers:\n  segment:\n    endpoint: %s\n    deduplication:\n      enabled: %t\n      forward_ids: %t\n", addr, !s.noIDs, s.storage)
 	if s.maxEntries > 0 {
-		fmt.Fprintf(&b, "      max_entries: %d\n", s.maxEntries)
+		fmt.Fprintf(&config, "      max_entries: %d\n", s.maxEntries)
 	}
 	flush := s.flush
 	if flush == 0 {
 		flush = time.Second
 	}
-	fmt.Fprintf(&b, "exporters:\n  librato:\n    endpoint: http://%s\n    email: bench\n    token: bench\n    flush_interval: %s\n", sink, flush)
+	fmt.Fprintf(&config, "exporters:\n  librato:\n    endpoint: http://%s\n    email: bench\n    token: bench\n    flush_interval: %s\n", sink, flush)
 	if s.maxStreams > 0 {
-		fmt.Fprintf(&b, "    max_streams: %d\n", s.maxStreams)
+		fmt.Fprintf(&config, "    max_streams: %d\n", s.maxStreams)
 	}
 	if s.storage {
-		fmt.Fprintf(&b, "    storage: file_storage\nextensions:\n  file_storage:\n    directory: %s\n", dir)
+		fmt.Fprintf(&config, "    storage: file_storage\nextensions:\n  file_storage:\n    directory: %s\n", dir)
 	}
-	b.WriteString("service:\n")
+	config.WriteString("service:\n")
 	if s.storage {
-		b.WriteString("  extensions: [file_storage]\n")
+		config.WriteString("  extensions: [file_storage]\n")
 	}
-	b.WriteString("  pipelines:\n    metrics:\n      receivers: [segment]\n      exporters: [librato]\n")
+	config.WriteString("  pipelines:\n    metrics:\n      receivers: [segment]\n      exporters: [librato]\n")
 	// The default of the collector's own metrics, but for the port.
-	fmt.Fprintf(&b, "  telemetry:\n    logs:\n      level: warn\n    metrics:\n      readers:\n        - pull:\n            exporter:\n              prometheus:\n                host: 127.0.0.1\n                port: %s\n", port)
+	fmt.Fprintf(&config, "  telemetry:\n    logs:\n      level: warn\n    metrics:\n      readers:\n        - pull:\n            exporter:\n              prometheus:\n                host: 127.0.0.1\n                port: %s\n", port)
 	path := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start("ours", addr, append([]string{binary, "--config", path}, s.extra...))
+	p, err := start("ours", addr, append([]string{b.binary, "--config", path}, b.args...))
 	if err != nil {
 		return nil, err
 	}
