@@ -109,11 +109,12 @@ var faults = []libratoserver.Failure{
 
 // end is how one process ends.
 type end struct {
-	name   string
-	signal syscall.Signal // sent after a while; 0: it dies by itself, or by a post
-	after  time.Duration  // from its start
-	env    []string       // settings, and when crash_storage kills
-	post   *libratoserver.Failure
+	name    string
+	signal  syscall.Signal // sent after a while; 0: it dies by itself, or by a post
+	after   time.Duration  // from its start, whether it takes events by then or not
+	answers int64          // instead of after: when it has answered so many requests with 200
+	env     []string       // settings, and when crash_storage kills
+	post    *libratoserver.Failure
 }
 
 // crashTest is a service, clients, and one collector after another on the same state.
@@ -137,7 +138,8 @@ type crashTest struct {
 
 	clients     sync.WaitGroup
 	stop        chan struct{}
-	unreachable atomic.Int64 // attempts of clients that got no 200
+	answered    atomic.Int64 // attempts of clients that got a 200
+	unreachable atomic.Int64 // and those that got none
 
 	mu     sync.Mutex
 	truth  map[place]total
@@ -289,6 +291,11 @@ func (c *crashTest) run(ends []end) {
 		}
 		c.start(e.env...)
 		c.killed[c.started] = e.signal != syscall.SIGTERM
+		if e.answers > 0 {
+			from := c.answered.Load()
+			require.Eventually(c.t, func() bool { return c.answered.Load()-from >= e.answers },
+				startTimeout, time.Millisecond, "%s: too few answers", e.name)
+		}
 		if e.signal == 0 {
 			if !assert.True(c.t, c.ended(30*time.Second), "%s: was not reached", e.name) {
 				_ = c.cmd.Process.Kill()
@@ -504,7 +511,11 @@ func (c *crashTest) send(rnd *rand.Rand, ms []message) bool {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	status, _, err := post(ctx, "http://"+c.env["SEGMENT_ADDR"]+path, "key", body)
-	return err == nil && status == http.StatusOK
+	taken := err == nil && status == http.StatusOK
+	if taken {
+		c.answered.Add(1)
+	}
+	return taken
 }
 
 // outcome is how what stands in Librato differs from the truth, in events.
@@ -630,7 +641,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		c.service.Fail(faults...)
 		c.load()
 		began := time.Now()
-		c.run([]end{{name: "first", signal: syscall.SIGKILL, after: 3 * time.Second}}) // creates the gauges
+		c.run([]end{{name: "first", signal: syscall.SIGKILL, answers: 500}}) // creates the gauges
 		for time.Since(began) < 12*time.Second {
 			e := end{name: "kill -9", signal: syscall.SIGKILL, after: time.Duration(c.rnd.Int64N(int64(3 * time.Second))), env: c.settings()}
 			if c.rnd.IntN(4) == 0 {
@@ -731,7 +742,7 @@ func TestStorageFails(t *testing.T) {
 	c.env["CRASH_FAIL"] = "0.2"
 	c.load()
 	for range 4 {
-		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, after: 500*time.Millisecond + time.Duration(c.rnd.Int64N(int64(2*time.Second)))}})
+		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, answers: 100 + c.rnd.Int64N(400)}})
 	}
 	c.env["CRASH_FAIL"] = "0"
 	c.finish()
@@ -756,8 +767,8 @@ func TestAnotherExporterRefusesHalf(t *testing.T) {
 	c.env["OTHER_ENDPOINT"] = other.URL
 	c.load()
 	c.run([]end{
-		{name: "SIGTERM", signal: syscall.SIGTERM, after: 3 * time.Second},
-		{name: "kill -9", signal: syscall.SIGKILL, after: 3 * time.Second},
+		{name: "SIGTERM", signal: syscall.SIGTERM, answers: 500},
+		{name: "kill -9", signal: syscall.SIGKILL, answers: 500},
 	})
 	c.finish()
 	c.requireExact()
@@ -772,7 +783,7 @@ func TestPeriodChanges(t *testing.T) {
 	c.onTime = true
 	c.load()
 	for i, period := range []int{600, 300, 600, 200, 300} { // all divide that of the gauge
-		e := end{name: "kill -9", signal: syscall.SIGKILL, after: 2 * time.Second, env: []string{"PERIOD=" + strconv.Itoa(period) + "s"}}
+		e := end{name: "kill -9", signal: syscall.SIGKILL, answers: 500, env: []string{"PERIOD=" + strconv.Itoa(period) + "s"}}
 		if i%2 == 0 {
 			e.name, e.signal = "SIGTERM", syscall.SIGTERM
 		}
@@ -806,7 +817,7 @@ func TestFailsWhenCommittedAfterTheAnswer(t *testing.T) {
 	c.env["CRASH_LATE"] = "100ms"
 	c.load()
 	for range 4 {
-		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, after: 1500*time.Millisecond + time.Duration(c.rnd.Int64N(int64(time.Second)))}})
+		c.run([]end{{name: "kill -9", signal: syscall.SIGKILL, answers: 10 + c.rnd.Int64N(50)}})
 	}
 	c.env["CRASH_LATE"] = "0s"
 	c.finish()
