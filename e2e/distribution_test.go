@@ -192,8 +192,10 @@ func TestLinks(t *testing.T) {
 			require.NoError(t, err)
 			pages++
 			for _, match := range link.FindAllStringSubmatch(string(text), -1) {
-				_, err := os.Stat(filepath.Join(filepath.Dir(path), match[1]))
-				assert.NoError(t, err, "%s links to %s", path, match[1])
+				target := filepath.Join(filepath.Dir(path), match[1])
+				if _, err := os.Stat(target); err != nil {
+					assert.Fail(t, "broken link", "%s links to %s: %v", path, match[1], err)
+				}
 			}
 		}
 	}
