@@ -123,3 +123,16 @@ func (consumerFunc) Capabilities() consumer.Capabilities { return consumer.Capab
 func (f consumerFunc) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
 	return f(ctx, md)
 }
+
+// TestWatched keeps otelhttp off only where none sees what it makes.
+func TestWatched(t *testing.T) {
+	assert.False(t, watched(t.Context(), componenttest.NewNopTelemetrySettings()))
+
+	set := componenttest.NewTelemetry()
+	defer func() { require.NoError(t, set.Shutdown(context.WithoutCancel(t.Context()))) }()
+	tracing, measuring := componenttest.NewNopTelemetrySettings(), componenttest.NewNopTelemetrySettings()
+	tracing.TracerProvider = set.NewTelemetrySettings().TracerProvider
+	measuring.MeterProvider = set.NewTelemetrySettings().MeterProvider
+	assert.True(t, watched(t.Context(), tracing))
+	assert.True(t, watched(t.Context(), measuring))
+}
