@@ -113,6 +113,7 @@ type end struct {
 	signal  syscall.Signal // sent after a while; 0: it dies by itself, or by a post
 	after   time.Duration  // from its start, whether it takes events by then or not
 	answers int64          // instead of after: when it has answered so many requests with 200
+	grace   time.Duration  // it is killed if it takes longer to end; 0: it must not take long
 	env     []string       // settings, and when crash_storage kills
 	post    *libratoserver.Failure
 }
@@ -303,11 +304,15 @@ func (c *crashTest) run(ends []end) {
 			}
 		} else if !c.ended(e.after) {
 			_ = c.cmd.Process.Signal(e.signal)
+			if e.grace > 0 && !c.ended(e.grace) {
+				c.killed[c.started] = true
+				_ = c.cmd.Process.Kill()
+			}
 			require.True(c.t, c.ended(30*time.Second), "%s: does not end", e.name)
 		}
 		status := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if e.signal == syscall.SIGTERM && status.Signaled() {
-			continue // it was not up yet
+			continue // it was not up yet, or had no time
 		}
 		require.Equal(c.t, e.signal != syscall.SIGTERM, status.Signaled(), "%s: ended otherwise: %v", e.name, c.cmd.ProcessState)
 	}
@@ -646,6 +651,9 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			e := end{name: "kill -9", signal: syscall.SIGKILL, after: time.Duration(c.rnd.Int64N(int64(3 * time.Second))), env: c.settings()}
 			if c.rnd.IntN(4) == 0 {
 				e.name, e.signal = "SIGTERM", syscall.SIGTERM
+				if c.rnd.IntN(2) == 0 { // and no time to stop
+					e.grace = time.Duration(1 + c.rnd.Int64N(int64(30*time.Millisecond)))
+				}
 			}
 			c.run([]end{e})
 		}
