@@ -10,8 +10,13 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,7 +113,7 @@ func TestAnswers(t *testing.T) {
 			}
 			assert.Equal(t, sent, h.counter("measurements_sent", "gauge"))
 			assert.Zero(t, h.exporter.journal.count())
-			status := fmt.Sprint(tt.status)
+			status := strconv.Itoa(tt.status)
 			if tt.status == 0 {
 				status = "error"
 			}
@@ -302,7 +307,7 @@ func TestTypeConflict(t *testing.T) {
 type poison struct {
 	names    []string
 	requests int
-	taken    map[string]bool
+	taken    int // measurements
 }
 
 var nameOfMeasurement = regexp.MustCompile(`"name":"([^"]*)"`)
@@ -321,9 +326,7 @@ func (p *poison) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 	}
-	for _, match := range nameOfMeasurement.FindAllSubmatch(body, -1) {
-		p.taken[string(match[1])] = true
-	}
+	p.taken += bytes.Count(body, []byte(`"name":`))
 	return resp, nil
 }
 
@@ -334,19 +337,19 @@ func TestUnnamedPoison(t *testing.T) {
 	isolate := func(t *testing.T, names ...string) int {
 		t.Helper()
 		h := newHarness(t, nil)
-		p := &poison{names: names, taken: map[string]bool{}}
+		p := &poison{names: names}
 		h.exporter.flusher.client.Transport = p
 		h.sendStreams(n)
 		h.pass(10 * time.Second)
 		assert.Equal(t, int64(len(names)), h.refused("rejected"))
-		assert.Len(t, p.taken, n-len(names))
-		for _, name := range names {
-			assert.NotContains(t, p.taken, name)
-		}
+		assert.Equal(t, n-len(names), p.taken)
 		return p.requests
 	}
 	worst := 0
 	for i := range n {
+		if i%3 != 0 && i < n-10 { // some branches of the tree are left out, none of its levels
+			continue
+		}
 		worst = max(worst, isolate(t, fmt.Sprintf("stream-%d", i)))
 	}
 	t.Logf("one offender of %d: at most %d requests, the limit is %.1f", n, worst, limit)
@@ -430,7 +433,7 @@ func TestRotatedCredentials(t *testing.T) {
 		{Status: 401, Body: `{"errors":{"request":["Authorization Required"]}}`, Times: -1},
 		{Status: 403, Times: -1}, // not over TLS, or the token may not post
 	} {
-		t.Run(fmt.Sprint(failure.Status), func(t *testing.T) {
+		t.Run(strconv.Itoa(failure.Status), func(t *testing.T) {
 			h := newHarness(t, nil)
 			h.service.Fail(failure)
 			for range 5 {
@@ -462,13 +465,32 @@ func TestRotatedCredentials(t *testing.T) {
 
 // A redirect is not followed: as a GET, it would be answered 200 by any page.
 func TestRedirect(t *testing.T) {
-	h := newHarness(t, nil)
-	h.service.Fail(libratoserver.Failure{Status: 302, Times: 3})
+	var moved atomic.Bool
+	moved.Store(true)
+	var inFront *httptest.Server // a proxy that wants a login
+	h := newHarness(t, func(cfg *Config) {
+		service, err := url.Parse(cfg.Endpoint)
+		require.NoError(t, err)
+		proxy := httputil.NewSingleHostReverseProxy(service)
+		inFront = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/login":
+				t.Error("followed")
+			case moved.Load():
+				http.Redirect(w, r, "/login", http.StatusFound)
+			default:
+				proxy.ServeHTTP(w, r)
+			}
+		}))
+		cfg.Endpoint = inFront.URL
+	})
+	t.Cleanup(inFront.Close)
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections) // the proxy's
 	h.send(track("Signup", "s", 1))
-	h.pass(2 * time.Minute)
-	for _, req := range h.service.Requests() {
-		assert.Equal(t, http.MethodPost, req.Method)
-	}
+	h.pass(time.Minute)
+	assert.NotZero(t, h.counter("requests", "302"))
+	moved.Store(false)
+	h.pass(time.Minute)
 	h.stored("Signup", "s", 1, 1)
 }
 

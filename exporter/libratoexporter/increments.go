@@ -195,9 +195,9 @@ func (s *increments) find(st *stream, second, now int64) (*increment, reason) {
 	if st.kind == kindAdding {
 		start = s.schedule.start(second)
 	}
-	for i := len(st.open) - 1; i >= 0; i-- { // nearly always the newest
-		if st.open[i].start == start {
-			return st.open[i], ""
+	for _, inc := range slices.Backward(st.open) { // nearly always the newest
+		if inc.start == start {
+			return inc, ""
 		}
 	}
 

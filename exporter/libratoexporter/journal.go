@@ -666,5 +666,5 @@ func (d *decoder) string() string {
 		d.err = cmp.Or(d.err, errShort)
 		return ""
 	}
-	return string(d.take(int(n)))
+	return string(d.take(int(n))) //nolint:gosec // n is at most len(d.rest)
 }

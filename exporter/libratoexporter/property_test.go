@@ -145,7 +145,7 @@ type world struct {
 func newWorld(t *testing.T, seed uint64, m mutant) *world {
 	w := &world{
 		t:       t,
-		rnd:     rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a seeded test
+		rnd:     rand.New(rand.NewPCG(seed, 0)),
 		mutant:  m,
 		disk:    &disk{entries: map[string][]byte{}, key: m.key},
 		now:     1_700_000_000_000_000_000,
