@@ -120,4 +120,9 @@ func TestReadmeTests(t *testing.T) {
 			t.Errorf("%s: no such test: %q", what, name)
 		}
 	}
+	tests, err := os.ReadFile("flusher_test.go")
+	require.NoError(t, err)
+	for answer, cells := range readTable(t, "Answer") {
+		assert.Contains(t, string(tests), "\nfunc "+cells[len(cells)-1]+"(t *testing.T) {", answer)
+	}
 }
