@@ -52,7 +52,7 @@ type Set struct {
 }
 
 const (
-	zeroID  = 0x9E3779B97F4A7C15 // stands in for the hash 0
+	zeroID  = 0xD1B54A32D192ED03 // stands in for the hash 0
 	minRing = 64
 )
 
@@ -69,7 +69,7 @@ func (s *Set) Len() int { return int(s.tail-s.head) - s.removed } //nolint:gosec
 
 // Contains says whether id was added within the window before now.
 func (s *Set) Contains(id uint64, now time.Time) bool {
-	id = orZeroID(id)
+	id = spread(id)
 	cell, ok := s.find(id)
 	return ok && !s.expired(s.slotOf(cell), s.secondsAt(now))
 }
@@ -77,7 +77,7 @@ func (s *Set) Contains(id uint64, now time.Time) bool {
 // Add remembers id as of now, and forgets what is older than the window. It returns how many ids it had to forget
 // before the end of their window, because the set was full. An id that is in the set already counts from now.
 func (s *Set) Add(id uint64, now time.Time) (evictedEarly int) {
-	id = orZeroID(id)
+	id = spread(id)
 	if s.start.IsZero() {
 		s.start = now.Add(-time.Hour) // room for a clock that steps backwards
 	}
@@ -120,7 +120,7 @@ func (s *Set) Touch(id uint64) uint64 {
 	if len(s.cells) == 0 {
 		return 0
 	}
-	return s.cells[orZeroID(id)>>s.shift]
+	return s.cells[spread(id)>>s.shift]
 }
 
 // TouchOldest does the same for the oldest n, which adding n evicts if the set is full.
@@ -133,16 +133,18 @@ func (s *Set) TouchOldest(n int) (nothing uint64) {
 
 // Remove forgets id, if the set holds it.
 func (s *Set) Remove(id uint64) {
-	if cell, ok := s.find(orZeroID(id)); ok {
+	if cell, ok := s.find(spread(id)); ok {
 		s.removeCell(cell)
 	}
 }
 
-func orZeroID(id uint64) uint64 {
+// spread makes of an id what the set keeps of it. Ids that come from elsewhere may be anything, such as consecutive
+// numbers, whose upper bits would all choose the same cell; an odd factor loses nothing.
+func spread(id uint64) uint64 {
 	if id == 0 {
 		return zeroID
 	}
-	return id
+	return id * 0x9E3779B97F4A7C15
 }
 
 func (s *Set) mask() uint64 { return uint64(len(s.hashes)) - 1 }

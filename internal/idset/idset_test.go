@@ -119,7 +119,7 @@ func TestSetMemory(t *testing.T) {
 	const n = 1_000_000
 	s := New(time.Hour, n)
 	for i := range uint64(n + 10) {
-		s.Add(i*zeroID, epoch)
+		s.Add(i, epoch)
 	}
 	size := len(s.hashes)*int(unsafe.Sizeof(uint64(0))) + len(s.seconds)*4 + len(s.cells)*8
 	assert.LessOrEqual(t, size, 32*n)
@@ -132,13 +132,13 @@ func BenchmarkSet(b *testing.B) {
 		b.Run("", func(b *testing.B) {
 			s := New(4*time.Hour, n)
 			for i := range uint64(n) {
-				s.Add(i*zeroID, epoch)
+				s.Add(i, epoch)
 			}
 			i := uint64(n)
 			b.ReportAllocs()
 			for b.Loop() {
 				i++
-				id := i * zeroID
+				id := i
 				if !s.Contains(id, epoch) {
 					s.Add(id, epoch)
 				}
