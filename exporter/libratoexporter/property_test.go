@@ -449,6 +449,9 @@ func (w *world) live(steps int) error {
 	}
 	w.healed = true
 	for range 1500 { // the last tick of a list is max_age late
+		if w.journal.count() == 0 {
+			break
+		}
 		w.now += int64(5 * time.Second)
 		w.flush()
 		for _, inc := range w.inFlight {
