@@ -114,6 +114,18 @@ func (c *costCollector) cpu(b *testing.B) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
+// written returns the bytes that the process wrote so far, to files and sockets.
+func (c *costCollector) written(b *testing.B) float64 {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", c.process.Pid))
+	require.NoError(b, err)
+	_, rest, _ := strings.Cut(string(text), "wchar: ")
+	var n float64
+	_, err = fmt.Sscan(rest, &n)
+	require.NoError(b, err)
+	return n
+}
+
 // BenchmarkStorage sends single events over 100 streams, with and without storage. ns/op is the wall time
 // of an event with clients and service on the same machine; the rest is the collector's.
 func BenchmarkStorage(b *testing.B) {
@@ -163,11 +175,13 @@ func BenchmarkStorage(b *testing.B) {
 			}
 			run(2_000) // opens the streams
 			commits, bytes, cpu := c.metric(b, "exporter_librato_commits"), c.metric(b, "exporter_librato_commit_bytes"), c.cpu(b)
+			written := c.written(b)
 			b.ResetTimer()
 			run(int64(b.N))
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 			b.ReportMetric(float64((c.cpu(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/event")
+			b.ReportMetric((c.written(b)-written)/float64(b.N), "written-B/event")
 			if setting.overlays != nil {
 				b.ReportMetric((c.metric(b, "exporter_librato_commits")-commits)/float64(b.N), "commits/event")
 				b.ReportMetric((c.metric(b, "exporter_librato_commit_bytes")-bytes)/float64(b.N), "stored-B/event")
