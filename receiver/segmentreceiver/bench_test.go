@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,6 +64,31 @@ func BenchmarkDecodeBatch(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/event")
 		})
 	}
+}
+
+// BenchmarkDecodeRecorded reads the recorded batch of 100 events that bench/candidates gives to JSON libraries.
+func BenchmarkDecodeRecorded(b *testing.B) {
+	raw, err := os.ReadFile("../../bench/testdata/batch.http")
+	require.NoError(b, err)
+	_, body, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
+	require.True(b, ok)
+	body = append(make([]byte, 0, len(body)+len(padding)), body...)
+	d := newTestDecoder()
+	d.keep = nil
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	var before, after syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &before))
+	for b.Loop() {
+		d.reset()
+		if d.decodeBatch(body) != nil {
+			b.Fatal(d.err)
+		}
+		d.resolve(d.key, true, testReceived)
+	}
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &after))
+	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(cpu)/float64(b.N)/float64(len(d.events)), "cpu-ns/event")
 }
 
 func BenchmarkMetricsBuilder(b *testing.B) {
