@@ -26,7 +26,7 @@ type increment struct {
 	start  int64 // of its period, Unix seconds; for a stream that does not add up, its second
 	period int64 // seconds: its length
 	second int64 // Unix seconds: its own, see seconds.go
-	due    int64 // nanoseconds: the tick that seals it
+	due    int64 // nanoseconds: the tick that seals it; of one found on disk, when its second has passed
 	opened int64 // nanoseconds
 	value  librato.Summary
 
@@ -297,19 +297,27 @@ func (s *increments) flushSize() int {
 // an absent service costs one increment a stream and period, and no more.
 func (s *increments) seal(now int64, most int) []*increment {
 	s.sealed = slices.DeleteFunc(s.sealed, func(inc *increment) bool { return inc.state == stateDone })
-	if most < 0 {
-		return slices.Clone(s.sealed)
+	if most >= 0 && len(s.sealed) < most {
+		s.sealDue(now, most-len(s.sealed))
 	}
-	if len(s.sealed) >= most {
-		return slices.Clone(s.sealed[:most])
+	post := make([]*increment, 0, len(s.sealed))
+	for _, inc := range s.sealed {
+		if inc.due <= now && (most < 0 || len(post) < most) {
+			post = append(post, inc)
+		}
 	}
+	return post
+}
+
+// sealDue seals the increments that are due, the oldest first if there is no room for all.
+func (s *increments) sealDue(now int64, room int) {
 	var due []*increment
 	for _, inc := range s.open {
 		if _, unsure := s.unsure[inc.key]; inc.due <= now && inc.stream.unconfirmed == 0 && !unsure {
 			due = append(due, inc)
 		}
 	}
-	if room := most - len(s.sealed); len(due) > room {
+	if len(due) > room {
 		slices.SortStableFunc(due, func(a, b *increment) int { return cmp.Compare(a.second, b.second) })
 		due = due[:room]
 	}
@@ -317,7 +325,6 @@ func (s *increments) seal(now int64, most int) []*increment {
 		s.sealOne(inc)
 	}
 	s.compactOpen()
-	return slices.Clone(s.sealed)
 }
 
 // sealAll seals every increment, due or not, and returns all that are unconfirmed.
@@ -326,12 +333,13 @@ func (s *increments) sealAll() []*increment {
 		s.sealOne(inc)
 	}
 	s.compactOpen()
-	return s.seal(0, -1)
+	return s.seal(math.MaxInt64, -1)
 }
 
 func (s *increments) sealOne(inc *increment) {
 	st := inc.stream
 	inc.state = stateSealed
+	inc.due = 0 // from here on it is posted until it is confirmed, whatever the clock does
 	st.unconfirmed++
 	st.open = slices.DeleteFunc(st.open, func(o *increment) bool { return o == inc })
 	if st.kind == kindAdding {

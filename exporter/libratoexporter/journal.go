@@ -442,6 +442,7 @@ func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
 	st.used = now
 	st.unconfirmed++
 	inc.stream, inc.key, inc.state = st, key, stateSealed
+	inc.due = inc.second * int64(time.Second) // after many starts its second may be ahead of the clock
 	if st.kind == kindAdding {
 		// Its second was saved with it. Should that entry be lost, the increment still keeps its second.
 		j.used.handOut(inc.start, inc.period, inc.second)

@@ -331,8 +331,8 @@ func (w *world) flush() {
 		gone, due := w.journal.next(w.now, 0)
 		require.Empty(w.t, gone, "nothing here gets too old")
 		for _, inc := range due {
-			assert.LessOrEqual(w.t, inc.second*int64(time.Second), w.now+int64(time.Second)*600, "a second of its own period")
 			if !slices.Contains(w.inFlight, inc) {
+				assert.LessOrEqual(w.t, inc.second*int64(time.Second), w.now, "no measurement is ahead of the clock")
 				w.inFlight = append(w.inFlight, inc)
 			}
 		}
