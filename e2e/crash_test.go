@@ -199,9 +199,9 @@ func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		c.args = append(c.args, "--config", path)
 	}
-	metrics := lastingAddr(t)
+	metrics := freeAddr(t)
 	c.env = map[string]string{
-		"SEGMENT_ADDR": lastingAddr(t), "METRICS_PORT": metrics[strings.LastIndexByte(metrics, ':')+1:],
+		"SEGMENT_ADDR": freeAddr(t), "METRICS_PORT": metrics[strings.LastIndexByte(metrics, ':')+1:],
 		"LIBRATO_ENDPOINT": "http://" + c.service.addr, "STATE_DIRECTORY": filepath.Join(dir, "state"),
 		"FORWARD_IDS": "true", "SSA": strconv.FormatBool(ssa), "STORAGE": "file_storage",
 		"PERIOD": strconv.Itoa(crashPeriod) + "s", "FLUSH_INTERVAL": "1s", "MAX_AGE": "110m", "INSTANCE": "0", "INSTANCES": "1",
@@ -218,24 +218,6 @@ func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
 	})
 	return c
 }
-
-// lastingAddr returns a loopback address for a server that is down at times. It lies below the ports that systems take for
-// outgoing connections, of which there are many here, and no other test of this process gets it.
-func lastingAddr(t *testing.T) string {
-	t.Helper()
-	for {
-		addr := "127.0.0.1:" + strconv.Itoa(15_000+rand.IntN(15_000))
-		if _, taken := lastingAddrs.LoadOrStore(addr, true); taken {
-			continue
-		}
-		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr); err == nil {
-			require.NoError(t, l.Close())
-			return addr
-		}
-	}
-}
-
-var lastingAddrs sync.Map
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 

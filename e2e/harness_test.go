@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -158,14 +160,23 @@ func (c *collector) stop(t *testing.T) {
 	}
 }
 
-// freeAddr returns a loopback address that nothing listens on.
+// freeAddr returns a loopback address that nothing listens on. It lies below the ports that systems take for
+// outgoing connections, of which there are many here, and no other test of this process gets it.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for {
+		addr := "127.0.0.1:" + strconv.Itoa(15_000+rand.IntN(15_000))
+		if _, taken := givenAddrs.LoadOrStore(addr, true); taken {
+			continue
+		}
+		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr); err == nil {
+			require.NoError(t, l.Close())
+			return addr
+		}
+	}
 }
+
+var givenAddrs sync.Map
 
 // post sends body with basic auth for key and returns the status and the answer's body; status 0 is no answer.
 func post(ctx context.Context, url, key, body string) (status int, answer string, err error) {
