@@ -87,6 +87,9 @@ func main() {
 
 func exitOn(err error) {
 	if err != nil {
+		for _, p := range started {
+			p.stop()
+		}
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

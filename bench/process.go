@@ -30,6 +30,9 @@ type process struct {
 	done chan struct{}
 }
 
+// started are all processes, so that none outlives a bench that fails.
+var started []*process
+
 // start runs a program and waits until addr takes connections.
 func start(name, addr string, args []string, env ...string) (*process, error) {
 	p := &process{name: name, addr: addr, cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})} //nolint:gosec // our own programs
@@ -38,6 +41,7 @@ func start(name, addr string, args []string, env ...string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
+	started = append(started, p)
 	go func() {
 		_ = p.cmd.Wait() // whoever waits for done asks no more
 		close(p.done)
