@@ -53,7 +53,7 @@ func serveBare(addr string) error {
 		_ = server.Close()
 	}()
 	fmt.Println("listening")
-	if err := server.Serve(listener); err != http.ErrServerClosed { //nolint:errorlint // returned as it is
+	if err := server.Serve(listener); err != http.ErrServerClosed {
 		return err
 	}
 	return nil

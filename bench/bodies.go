@@ -114,7 +114,7 @@ var wideSource = regexp.MustCompile(`"source":"web-(\d{5})\.example\.com"`)
 func (q *request) number(first uint64) {
 	const digits = "0123456789abcdef"
 	for i, at := range q.ids {
-		n := first + uint64(i) //nolint:gosec // an index
+		n := first + uint64(i)
 		for k := at + 11; k >= at; k-- {
 			q.bytes[k] = digits[n&15]
 			n >>= 4

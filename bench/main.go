@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -201,7 +202,7 @@ func (t *target) round(f feed) error {
 			return err
 		}
 	}
-	t.cost = append(t.cost, (t.process.cpu()-before)/time.Duration(res.events))
+	t.cost = append(t.cost, (t.cpu()-before)/time.Duration(res.events))
 	t.last = res
 	return nil
 }
@@ -424,7 +425,7 @@ func (b *bench) scaling() error {
 			return err
 		}
 		cost := func(r *recording, n int) (time.Duration, error) {
-			before := t.process.cpu()
+			before := t.cpu()
 			res, err := t.run(feeds(r, n), 0)
 			if err != nil {
 				return 0, err
@@ -433,7 +434,7 @@ func (b *bench) scaling() error {
 				fmt.Fprintf(os.Stderr, "scale: %d events took %s, longer than the minute they stand for\n", res.events, res.elapsed)
 			}
 			time.Sleep(25 * time.Second) // two flushes
-			return (t.process.cpu() - before) / time.Duration(res.events), nil
+			return (t.cpu() - before) / time.Duration(res.events), nil
 		}
 		few, err := cost(b.recording, requests/4)
 		if err != nil {
@@ -465,7 +466,7 @@ func (b *bench) scaling() error {
 		// Each flush may have one request that is not full, and flushes are ten seconds apart.
 		full := int((measurements + 299) / 300)
 		b.rows = append(b.rows, memory, row{
-			what: fmt.Sprintf("requests to Librato of that, %d measurements", measurements), ours: fmt.Sprint(posts), bare: fmt.Sprint(full),
+			what: fmt.Sprintf("requests to Librato of that, %d measurements", measurements), ours: strconv.Itoa(posts), bare: strconv.Itoa(full),
 			ratio: fmt.Sprintf("%.2f", float64(posts)/float64(full)), goal: "full ones, but one a flush", holds: posts <= full+int(limit/(10*time.Second))+3,
 		})
 		t.shut()
@@ -504,8 +505,8 @@ func (b *bench) exact() error {
 		return err
 	}
 	b.rows = append(b.rows, row{
-		"delivered of what was answered with 200, at full speed", fmt.Sprint(counted), "", fmt.Sprintf("%.4f", float64(counted)/float64(res.events)),
-		fmt.Sprint(res.events), counted == res.events,
+		"delivered of what was answered with 200, at full speed", strconv.Itoa(counted), "", fmt.Sprintf("%.4f", float64(counted)/float64(res.events)),
+		strconv.Itoa(res.events), counted == res.events,
 	})
 	return nil
 }
@@ -522,7 +523,7 @@ func (b *bench) load(events string, during time.Duration) error {
 	}
 	defer shut()
 	bare.shut()
-	before, sent := ours.process.cpu(), 0
+	before, sent := ours.cpu(), 0
 	for begin := time.Now(); time.Since(begin) < during; {
 		res, err := ours.run(b.feed(s, s.requests), 0)
 		if err != nil {
@@ -530,6 +531,6 @@ func (b *bench) load(events string, during time.Duration) error {
 		}
 		sent += res.events
 	}
-	fmt.Printf("%s events a request: %s an event, %d events\n", events, micros((ours.process.cpu()-before)/time.Duration(sent)), sent)
+	fmt.Printf("%s events a request: %s an event, %d events\n", events, micros((ours.cpu()-before)/time.Duration(sent)), sent)
 	return nil
 }

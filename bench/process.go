@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -34,9 +35,8 @@ type process struct {
 var started []*process
 
 // start runs a program and waits until addr takes connections.
-func start(name, addr string, args []string, env ...string) (*process, error) {
+func start(name, addr string, args []string) (*process, error) {
 	p := &process{name: name, addr: addr, cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})} //nolint:gosec // our own programs
-	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.logs, &p.logs
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -194,7 +194,8 @@ func readStats(sink string) (stats, error) {
 		return s, err
 	}
 	defer resp.Body.Close()
-	return s, json.NewDecoder(resp.Body).Decode(&s)
+	err = json.NewDecoder(resp.Body).Decode(&s)
+	return s, err
 }
 
 // drain waits until nothing more arrives at the sink: for longer than two ticks of a stream.
@@ -211,7 +212,7 @@ func drain(sink string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the collector still posts after two minutes")
+	return errors.New("the collector still posts after two minutes")
 }
 
 // machine describes what this runs on, in one line.

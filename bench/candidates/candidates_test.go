@@ -397,7 +397,7 @@ var candidates = []struct {
 	read func(dst []fields, body []byte) []fields
 }{
 	{"fastjson", fast},
-	{"goccy", unmarshal(func(b []byte, v any) error { return gojson.UnmarshalNoEscape(b, v) })},
+	{"goccy", unmarshal(gojson.Unmarshal)},
 	{"segmentio", unmarshal(func(b []byte, v any) error {
 		_, err := segjson.Parse(b, v, segjson.ZeroCopy)
 		return err
