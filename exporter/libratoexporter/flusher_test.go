@@ -533,7 +533,8 @@ func TestOutage(t *testing.T) {
 	h.service.Fail(libratoserver.Failure{Status: 200, Apply: libratoserver.ApplyNow, Delay: libratoserver.Duration(50 * time.Millisecond), Times: -1})
 	h.pass(40 * time.Second)
 	after := h.service.Stats()
-	assert.Equal(t, h.cfg.NumConsumers, after.MaxInFlight)
+	assert.LessOrEqual(t, after.MaxInFlight, h.cfg.NumConsumers)
+	assert.Greater(t, after.MaxInFlight, 1, "posts overlap; how many do is the machine's matter")
 	assert.LessOrEqual(t, after.Posts-before.Posts, 7+7*4, "at most one flush's worth a tick")
 	h.pass(10 * time.Minute)
 	for i := range streams {
