@@ -43,6 +43,10 @@ const (
 	formatCurrent = 1
 )
 
+// worthAKey is how many ids in a key make it as good as a merged one: a page of the disk. To merge those of large batches
+// holds up every call meanwhile: p99 of the answer went from 66 to 14 ms without (bench -quick -only latency, 100 events).
+const worthAKey = 512
+
 // A stream that opens no increment for so long is forgotten.
 const idleStream = time.Hour
 
@@ -319,7 +323,10 @@ func (j *journal) tidy(now int64) {
 		j.ops = append(j.ops, storage.DeleteOperation(floorKey(&old[i])))
 	}
 	chunks, recent, unmerge := j.chunks, j.recent, j.unmerge
-	if unmerge > 1 {
+	switch {
+	case len(recent) >= unmerge*worthAKey:
+		recent, unmerge = nil, 0
+	case unmerge > 1:
 		merged := idChunk{number: j.number + 1, time: chunks[len(chunks)-1].time, count: len(recent)}
 		j.number++
 		for _, c := range chunks[len(chunks)-unmerge:] {

@@ -488,6 +488,27 @@ func TestIDsAreMerged(t *testing.T) {
 	h.stored("Signup", "a", 22, 22)
 }
 
+// Keys that hold many ids are left as they are: to write them again would hold up every call.
+func TestManyIDsAreNotMerged(t *testing.T) {
+	h := newHarness(t, withStorage)
+	send := func(first uint64) {
+		readings := make([]reading, worthAKey)
+		for i := range readings {
+			readings[i] = reading{name: "Signup", source: "a", value: 1, id: first + uint64(i)}
+		}
+		h.send(readings...)
+	}
+	send(1)
+	send(1 + worthAKey)
+	h.pass(20 * time.Second)
+	h.shutdown(t.Context())
+	assert.Len(t, keysWith(h.onDisk(), prefixIDs), 2)
+	h.start()
+	send(1) // copies
+	h.pass(time.Minute)
+	h.stored("Signup", "a", 2*worthAKey, 2*worthAKey)
+}
+
 // stateV1 is a state of format 1 with an entry of each kind: what one release wrote, the next one reads.
 func stateV1(t *testing.T) map[string][]byte {
 	t.Helper()
