@@ -466,7 +466,7 @@ func (f *flusher) finish(ctx context.Context) {
 	f.dropped(reasonShutdown, "measurements were not sent before shutdown, and no storage keeps them", f.journal.everything())
 }
 
-// request writes the head of each post.
+// newRequest returns what makes the request of each post: basic authentication, unless user is empty, and JSON.
 func newRequest(url, user, password, agent string) func(ctx context.Context, body []byte) (*http.Request, error) {
 	return func(ctx context.Context, body []byte) (*http.Request, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))

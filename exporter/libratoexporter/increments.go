@@ -337,13 +337,18 @@ func (s *increments) sealAll() []*increment {
 }
 
 func (s *increments) sealOne(inc *increment) {
+	inc.due = 0 // from here on it is posted until it is confirmed, whatever the clock does
+	inc.stream.open = slices.DeleteFunc(inc.stream.open, func(o *increment) bool { return o == inc })
+	s.addSealed(inc)
+}
+
+// addSealed puts an increment that folds no more among those to be posted. Its second is not handed out again.
+func (s *increments) addSealed(inc *increment) {
 	st := inc.stream
 	inc.state = stateSealed
-	inc.due = 0 // from here on it is posted until it is confirmed, whatever the clock does
 	st.unconfirmed++
-	st.open = slices.DeleteFunc(st.open, func(o *increment) bool { return o == inc })
 	if st.kind == kindAdding {
-		s.used.seal(inc.start, s.schedule.period, inc.second)
+		s.used.seal(inc.start, inc.period, inc.second)
 	} else {
 		if st.taken == nil {
 			st.taken = newSecondSet(s.maxAge + s.maxFuture)

@@ -447,21 +447,13 @@ func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
 	st, _ := j.streams.add(fresh)
 	j.streams.most = most
 	st.used = now
-	st.unconfirmed++
-	inc.stream, inc.key, inc.state = st, key, stateSealed
+	inc.stream, inc.key = st, key
 	inc.due = inc.second * int64(time.Second) // after many starts its second may be ahead of the clock
 	if st.kind == kindAdding {
 		// Its second was saved with it. Should that entry be lost, the increment still keeps its second.
 		j.used.handOut(inc.start, inc.period, inc.second)
-		j.used.seal(inc.start, inc.period, inc.second)
-	} else {
-		if st.taken == nil {
-			st.taken = newSecondSet(j.maxAge + j.maxFuture)
-		}
-		st.taken.add(inc.second)
 	}
-	j.sealed = append(j.sealed, inc)
-	j.unconfirmed++
+	j.addSealed(inc)
 	return nil
 }
 
