@@ -169,18 +169,20 @@ type decoder struct {
 	wanted         [messageTypes]bool
 	keep           []string
 
-	shape    shape
-	webhook  bool // times are Segment's own, corrected already
-	body     []byte
-	size     int // of the body without its padding
-	err      *bodyError
-	softAt   int // where the message at hand stops being JSON, if soft is set
-	soft     string
-	element  int // number of the message at hand; -1 outside of one
-	message  message
-	first    []byte // the raw bytes of the first message, which a webhook's signature covers
-	arena    []byte // strings that had escapes in them
-	offender offender
+	shape            shape
+	webhook          bool // times are Segment's own, corrected already
+	body             []byte
+	size             int // of the body without its padding
+	err              *bodyError
+	softAt           int // where the message at hand stops being JSON, if soft is set
+	soft             string
+	element          int // number of the message at hand; -1 outside of one
+	message          message
+	context, options echo
+	others           [2]echo // of the fields that do not count
+	first            []byte  // the raw bytes of the first message, which a webhook's signature covers
+	arena            []byte  // strings that had escapes in them
+	offender         offender
 
 	events     []event
 	properties []property
@@ -458,6 +460,7 @@ func (d *decoder) readMessage(i int, typ messageType) int {
 	start := i
 	m := &d.message
 	*m = message{properties: len(d.properties)}
+	others := 0
 	i, more := d.enter(i)
 	for more {
 		var key []byte
@@ -479,9 +482,9 @@ func (d *decoder) readMessage(i int, typ messageType) int {
 		case "properties":
 			i = d.readProperties(i)
 		case "context":
-			i = d.readContext(i, &m.scope, rankContextLibrato, rankContext)
+			i = d.readEchoed(i, &d.context, rankContextLibrato, rankContext)
 		case "options":
-			i = d.readContext(i, &m.scope, rankOptionsLibrato, rankOptions)
+			i = d.readEchoed(i, &d.options, rankOptionsLibrato, rankOptions)
 		case "integrations":
 			i = d.readIntegrations(i, &m.scope)
 		case "timestamp":
@@ -495,7 +498,12 @@ func (d *decoder) readMessage(i int, typ messageType) int {
 		case "writeKey":
 			m.key, i = d.readText(i)
 		default:
-			i = d.skip(i)
+			if d.body[i] == '{' {
+				i = d.skipEchoed(i, &d.others[others])
+				others = (others + 1) % len(d.others)
+			} else {
+				i = d.skip(i)
+			}
 		}
 		i, more = d.leave(i)
 	}
@@ -514,6 +522,53 @@ func (d *decoder) readMessage(i int, typ messageType) int {
 	d.messages++
 	d.endMessage(i-start, typ)
 	return i
+}
+
+// echo is an object of the message before. The messages of a batch come from one SDK and mostly have the same context, and an
+// object that is byte for byte what one was before says the same: it takes a fifth off the time of a batch to read it once.
+type echo struct {
+	object         []byte // as sent; nil: none, or it was not JSON
+	librato, plain []byte // the sources in it
+}
+
+// at returns the position after the object at i if it is e, else 0.
+func (e *echo) at(b []byte, i int) int {
+	if end := i + len(e.object); end > i && end <= len(b) && string(b[i:end]) == string(e.object) {
+		return end
+	}
+	return 0
+}
+
+// learn makes the object at i, which ends before next, the echo.
+func (d *decoder) learn(e *echo, i, next int) {
+	e.object = nil
+	if next > 0 && d.soft == "" && d.body[i] == '{' {
+		e.object = d.body[i:next]
+	}
+}
+
+// readEchoed is readContext for the message at hand.
+func (d *decoder) readEchoed(i int, e *echo, librato, plain sourceRank) int {
+	m := &d.message
+	next := e.at(d.body, i)
+	if next > 0 {
+		m.sources[librato], m.sources[plain] = e.librato, e.plain
+		return next
+	}
+	next = d.readContext(i, &m.scope, librato, plain)
+	e.librato, e.plain = m.sources[librato], m.sources[plain]
+	d.learn(e, i, next)
+	return next
+}
+
+// skipEchoed is skip for an object.
+func (d *decoder) skipEchoed(i int, e *echo) int {
+	next := e.at(d.body, i)
+	if next == 0 {
+		next = d.skip(i)
+		d.learn(e, i, next)
+	}
+	return next
 }
 
 // endMessage makes the message at hand, size bytes long, an event or counts it.

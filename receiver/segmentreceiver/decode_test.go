@@ -55,6 +55,21 @@ var decodeTests = []struct {
 	// Sources, in the order in which they count.
 	{name: "integrations first", body: `{"event":"e","integrations":{"librato":{"source":"1"}},"context":{"Librato":{"source":"2"},"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|1|1"}},
 	{name: "context.Librato second", body: `{"event":"e","integrations":{"Librato":true},"context":{"source":"4","LIBRATO":{"source":"2"}},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|2|1"}},
+	{
+		name: "contexts as before", shape: shapeBatch,
+		body: `{"batch":[{"type":"track","event":"a","context":{"source":"1"},"options":{"source":"2"},"x":{"y":1}},` +
+			`{"type":"track","event":"b","context":{"source":"1"},"options":{"source":"2"},"x":{"y":1}},` +
+			`{"type":"track","event":"c","options":{"source":"2"}},{"type":"track","event":"d","context":{"source":"3"},"context":{"source":"1"}},` +
+			`{"type":"track","event":"e","context":{"source":"1"},"context":{"source":"3"}},{"type":"track","event":"f","context":null},` +
+			`{"type":"track","event":"g","context":{"Librato":{"source":"\u0031"},"source":"4"}},{"type":"track","event":"h","context":{"Librato":{"source":"\u0031"},"source":"4"}}]}`,
+		events: []string{"a|1|1", "b|1|1", "c|2|1", "d|1|1", "e|3|1", "f||1", "g|1|1", "h|1|1"},
+	},
+	{
+		name: "a context that is not JSON, again", shape: shapeBatch,
+		body:    `{"batch":[{"type":"track","event":"a","context":{"x":NaN}},{"type":"track","event":"b","context":{"x":NaN}},{"type":"track","event":"c","context":{"x":1}}]}`,
+		events:  []string{"c||1"},
+		problem: "batch[0]: NaN is not JSON (byte 53)",
+	},
 	{name: "options.Librato third", body: `{"event":"e","context":{"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|3|1"}},
 	{name: "context.source fourth", body: `{"event":"e","context":{"source":"4"},"options":{"source":"5"}}`, events: []string{"e|4|1"}},
 	{name: "options.source last", body: `{"event":"e","options":{"source":"5"}}`, events: []string{"e|5|1"}},

@@ -65,6 +65,10 @@ func FuzzDecode(f *testing.F) {
 		for _, d := range []*decoder{newTestDecoder(), reused} {
 			compareWithOracle(t, d, body, s, webhook, typ)
 			d.reset()
+			// Again in the next message, where the decoder may remember it.
+			twice := slices.Concat([]byte(`{"batch":[`), body, []byte(`,`), body, []byte(`]}`))
+			compareWithOracle(t, d, twice, shapeBatch, false, typeUnknown)
+			d.reset()
 		}
 	})
 }
