@@ -131,9 +131,13 @@ func (s *increments) stage(samples []sample, now int64) error {
 		return errFull
 	}
 	at := time.Unix(0, now)
+	var name uint64 // the hash of a name, the same for all points of a metric
 	for i := range samples {
 		p := &samples[i]
-		st, why := s.streams.of(p)
+		if i == 0 || p.name != samples[i-1].name {
+			name = s.streams.hashName(p.name)
+		}
+		st, why := s.streams.of(p, s.streams.hash(name, p.source))
 		if st == nil {
 			s.refuse(why, p)
 			continue
@@ -230,8 +234,9 @@ func (s *increments) find(st *stream, second, now int64) (*increment, reason) {
 // bound, and may be slow.
 func (s *increments) wouldOpen(samples []sample) int {
 	type place struct {
-		alias
-		start int64
+		name, source string
+		event        bool
+		start        int64
 	}
 	fresh := map[place]struct{}{}
 	for i := range samples {
@@ -240,10 +245,9 @@ func (s *increments) wouldOpen(samples []sample) int {
 		if p.kind == kindAdding {
 			start = s.schedule.start(p.time)
 		}
-		a := alias{p.name, p.source, p.event}
-		st := s.streams.aliases[a]
+		st := s.streams.known(p)
 		if st == nil || !slices.ContainsFunc(st.open, func(inc *increment) bool { return inc.start == start }) {
-			fresh[place{a, start}] = struct{}{}
+			fresh[place{p.name, p.source, p.event, start}] = struct{}{}
 		}
 	}
 	return len(fresh)

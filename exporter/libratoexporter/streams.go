@@ -4,6 +4,7 @@
 package libratoexporter
 
 import (
+	"hash/maphash"
 	"math/bits"
 	"strings"
 
@@ -25,7 +26,7 @@ type stream struct {
 	unconfirmed int          // increments that are sealed and not yet confirmed or refused
 	used        int64        // nanoseconds: when it last opened an increment
 	taken       *secondSet   // kindAveraging, kindCounter: seconds that were sealed
-	aliases     []alias      // its entries in streams.aliases
+	forgotten   bool         // no longer in streams.byKey
 }
 
 // sourceText is the source, or the tags, for a log line.
@@ -38,34 +39,71 @@ func (st *stream) sourceText() string {
 
 // alias is a stream's name and source as data points bring them.
 type alias struct {
-	name, source string
-	event        bool
+	hash   uint64  // of both, see streams.hash
+	stream *stream // nil: a free cell
+	text   string  // the name, then the source: one allocation, and one cache line to compare with
+	name   int     // its length
+	event  bool
 }
+
+// minCells is how many cells there are at least; their number is a power of two.
+const minCells = 64
 
 // streams finds the stream of a data point. Cleaning a name costs more than the rest of folding, so each spelling
 // is cleaned once and remembered.
 type streams struct {
-	aliases map[alias]*stream
-	byKey   map[string]*stream
-	most    int // streams; aliases are bounded by four times as many
-	prefix  string
-	api     API
+	// The spellings: open addressing with linear probing, at most half full. It makes folding an event cost 33 ns, where
+	// a map cost 45, as a map cannot be given the hash of a name that all points of a metric share.
+	cells   []alias
+	aliases int          // cells in use
+	seed    maphash.Seed // whoever chooses names does not choose cells
+
+	byKey  map[string]*stream
+	most   int // streams; aliases are bounded by four times as many
+	prefix string
+	api    API
 }
 
 func newStreams(cfg *Config) streams {
 	return streams{
-		aliases: map[alias]*stream{},
-		byKey:   map[string]*stream{},
-		most:    cfg.MaxStreams,
-		prefix:  cfg.MetricPrefix,
-		api:     cfg.API,
+		cells:  make([]alias, minCells),
+		seed:   maphash.MakeSeed(),
+		byKey:  map[string]*stream{},
+		most:   cfg.MaxStreams,
+		prefix: cfg.MetricPrefix,
+		api:    cfg.API,
 	}
 }
 
+// hashName is the part of a sample's hash that all points of a metric share.
+func (t *streams) hashName(name string) uint64 { return maphash.String(t.seed, name) }
+
+// hash returns the hash of a sample's name, hashed already, and its source.
+func (t *streams) hash(name uint64, source string) uint64 {
+	high, low := bits.Mul64(name, maphash.String(t.seed, source)) // mixes as wyhash does
+	return high ^ low
+}
+
+// cell returns the cell of the sample's alias, or the free one where it belongs.
+func (t *streams) cell(hash uint64, s *sample) *alias {
+	for i := hash; ; i++ {
+		a := &t.cells[i&uint64(len(t.cells)-1)]
+		if a.stream == nil || a.hash == hash && a.event == s.event && len(a.text) == len(s.name)+len(s.source) &&
+			a.text[:a.name] == s.name && a.text[a.name:] == s.source {
+			return a
+		}
+	}
+}
+
+// known returns the stream of a sample whose alias is remembered, else nil.
+func (t *streams) known(s *sample) *stream {
+	return t.cell(t.hash(t.hashName(s.name), s.source), s).stream
+}
+
 // of returns the sample's stream, a new one if need be; or why there is none. The kind is the caller's to compare.
-func (t *streams) of(s *sample) (*stream, reason) {
-	if st := t.aliases[alias{s.name, s.source, s.event}]; st != nil {
-		return st, ""
+func (t *streams) of(s *sample, hash uint64) (*stream, reason) {
+	if a := t.cell(hash, s); a.stream != nil {
+		return a.stream, ""
 	}
 	name := librato.CleanMetricName
 	if s.event {
@@ -84,16 +122,38 @@ func (t *streams) of(s *sample) (*stream, reason) {
 	if st == nil {
 		return nil, why
 	}
-	if len(t.aliases) >= 4*t.most {
-		clear(t.aliases) // a cache: whoever comes again is cleaned again
-		for _, known := range t.byKey {
-			known.aliases = nil
+	switch {
+	case t.aliases >= 4*t.most:
+		t.cells, t.aliases = make([]alias, minCells), 0 // a cache: whoever comes again is cleaned again
+	case t.aliases >= len(t.cells)/2:
+		t.rebuild()
+	}
+	text := strings.Join([]string{s.name, s.source}, "") // a copy, which + does not make if one of them is empty
+	*t.cell(hash, s) = alias{hash, st, text, len(s.name), s.event}
+	t.aliases++
+	return st, ""
+}
+
+// rebuild leaves out the aliases of forgotten streams, and makes room for as many again as there are.
+func (t *streams) rebuild() {
+	old := t.cells
+	t.aliases = 0
+	for i := range old {
+		if old[i].stream != nil && !old[i].stream.forgotten {
+			t.aliases++
 		}
 	}
-	a := alias{strings.Clone(s.name), strings.Clone(s.source), s.event}
-	t.aliases[a] = st
-	st.aliases = append(st.aliases, a)
-	return st, ""
+	t.cells = make([]alias, max(minCells, 1<<bits.Len(uint(2*t.aliases))))
+	mask := uint64(len(t.cells) - 1)
+	for i := range old {
+		if a := &old[i]; a.stream != nil && !a.stream.forgotten {
+			j := a.hash & mask
+			for t.cells[j].stream != nil {
+				j = (j + 1) & mask
+			}
+			t.cells[j] = *a
+		}
+	}
 }
 
 // add returns the stream with fresh's name and source if there is one, else fresh itself, complete.
@@ -117,14 +177,16 @@ func (t *streams) add(fresh *stream) (*stream, reason) {
 
 // forget drops the streams that opened no increment since then and have none.
 func (t *streams) forget(since int64) {
+	known := len(t.byKey)
 	for key, st := range t.byKey {
 		if st.used >= since || len(st.open) > 0 || st.unconfirmed > 0 {
 			continue
 		}
 		delete(t.byKey, key)
-		for _, a := range st.aliases {
-			delete(t.aliases, a)
-		}
+		st.forgotten = true
+	}
+	if len(t.byKey) < known {
+		t.rebuild()
 	}
 }
 

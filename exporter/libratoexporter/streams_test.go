@@ -1,0 +1,78 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package libratoexporter
+
+import (
+	"fmt"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func streamOf(t *testing.T, s *streams, p sample) *stream {
+	t.Helper()
+	st, why := s.of(&p, s.hash(s.hashName(p.name), p.source))
+	require.NotNil(t, st, why)
+	return st
+}
+
+// Each spelling is found again, through growth, forgetting and the bound.
+func TestAliases(t *testing.T) {
+	cfg := validConfig()
+	cfg.MaxStreams = 1000
+	s := newStreams(cfg)
+	const n = 1000
+	names := func(i int) []sample {
+		return []sample{
+			{name: fmt.Sprintf("a:%d", i), source: "s", event: true},
+			{name: fmt.Sprintf("A:%d", i), source: "s", event: true}, // another spelling
+		}
+	}
+	for i := range n / 2 {
+		st := streamOf(t, &s, names(i)[0])
+		assert.Same(t, st, streamOf(t, &s, names(i)[1]))
+		st.used = int64(i)
+	}
+	require.Equal(t, n, s.aliases)
+	for i := range n / 2 {
+		for _, p := range names(i) {
+			require.Equal(t, fmt.Sprintf("a-%d", i), s.known(&p).name)
+			p.event = false // keeps the colon: another stream
+			require.Nil(t, s.known(&p))
+		}
+	}
+
+	// Cells of what is forgotten are free, all others are found.
+	s.forget(n / 4)
+	assert.Len(t, s.byKey, n/4)
+	assert.Equal(t, n/2, s.aliases)
+	for i := range n / 2 {
+		for _, p := range names(i) {
+			require.Equal(t, i >= n/4, s.known(&p) != nil, p.name)
+		}
+	}
+	first := streamOf(t, &s, names(0)[0])
+	assert.False(t, first.forgotten)
+	assert.Same(t, first, s.byKey[first.key])
+
+	// The name and the source are told apart.
+	for _, p := range []sample{{name: "ab", source: "c"}, {name: "a", source: "bc"}, {name: "abc"}} {
+		require.Nil(t, s.known(&p))
+		streamOf(t, &s, p)
+	}
+	assert.Len(t, s.byKey, n/4+4)
+}
+
+// An alias keeps nothing of the data point alive.
+func TestAliasesAreCopies(t *testing.T) {
+	s := newStreams(validConfig())
+	for _, p := range []sample{{name: "name"}, {name: "name", source: "source"}} {
+		streamOf(t, &s, p)
+		text := s.cell(s.hash(s.hashName(p.name), p.source), &p).text
+		assert.Equal(t, p.name+p.source, text)
+		assert.NotSame(t, unsafe.StringData(p.name), unsafe.StringData(text))
+	}
+}
