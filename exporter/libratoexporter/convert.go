@@ -362,7 +362,10 @@ func (c *converter) appendSample(
 		c.refuse(why, m.name, source, detail)
 		return dst
 	}
-	s := sample{name: m.name, source: source, kind: m.kind, event: m.event, time: m.now, value: value, id: id}
+	dst = append(dst, sample{})
+	s := &dst[len(dst)-1] // field by field: 2 of 26 ns go to a composite literal's copy
+	s.name, s.source, s.kind, s.event, s.time, s.id = m.name, source, m.kind, m.event, m.now, id
+	s.value = value
 	if timestamp != 0 {
 		s.time = int64(timestamp / pcommon.Timestamp(time.Second)) //nolint:gosec // below 2^35
 	}
@@ -374,19 +377,20 @@ func (c *converter) appendSample(
 	if m.apart {
 		m.scratch.sets = append(m.scratch.sets, c.hash(attributes))
 	}
-	return append(dst, s)
+	return dst
 }
 
 // check says why the service would refuse a value, and with it all that is in the same request. A minimum or
 // maximum that is NaN is not known and not sent.
 func check(v *librato.Summary) (why reason, detail string) {
-	if math.IsNaN(v.Sum) || math.IsInf(v.Sum, 0) || math.IsInf(v.Min, 0) || math.IsInf(v.Max, 0) {
+	switch {
+	case math.Abs(v.Sum) <= maxValue && !(math.Abs(v.Min) > maxValue) && !(math.Abs(v.Max) > maxValue) && v.Count <= maxCount:
+		return "", ""
+	case math.IsNaN(v.Sum) || math.IsInf(v.Sum, 0) || math.IsInf(v.Min, 0) || math.IsInf(v.Max, 0):
 		return reasonInvalidValue, "Librato takes finite numbers only"
-	}
-	if math.Abs(v.Sum) > maxValue || math.Abs(v.Min) > maxValue || math.Abs(v.Max) > maxValue || v.Count > maxCount {
+	default:
 		return reasonOutOfRange, "Librato takes values up to 1e126 and counts up to 2^53"
 	}
-	return "", ""
 }
 
 // source returns the source of a data point: its own, or else the one that it has from its resource.
