@@ -517,6 +517,7 @@ func (b *bench) load(events string, during time.Duration) error {
 	if _, err := fmt.Sscanf(events, "%d", &s.events); err != nil {
 		return fmt.Errorf("-load %q: a number of events, with a z for gzip", events)
 	}
+	b.feed(s, 0) // as in cpu
 	ours, bare, shut, err := b.pair(settings{})
 	if err != nil {
 		return err

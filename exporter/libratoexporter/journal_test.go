@@ -509,6 +509,42 @@ func TestManyIDsAreNotMerged(t *testing.T) {
 	h.stored("Signup", "a", 2*worthAKey, 2*worthAKey)
 }
 
+// What is beyond max_entries goes with the transactions that bring more, not all at a tick, which would hold up every call.
+func TestDatedIDsGoAsOthersCome(t *testing.T) {
+	cfg := validConfig()
+	withStorage(cfg)
+	cfg.Deduplication.MaxEntries = 2 * worthAKey
+	telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
+	require.NoError(t, err)
+	d := &disk{entries: map[string][]byte{}}
+	j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry))
+	j.client = d
+	now := noon.UnixNano()
+	require.NoError(t, j.recover(t.Context(), now))
+	first := uint64(1)
+	take := func() int {
+		samples := make([]sample, worthAKey)
+		for i := range samples {
+			samples[i] = sample{name: "Signup", event: true, time: noon.Unix(), value: librato.SummaryOf(1), id: first}
+			first++
+		}
+		require.NoError(t, j.take(samples, now))
+		return len(keysWith(d.entries, prefixIDs))
+	}
+	for range 5 {
+		take()
+	}
+	j.tidy(now)
+	var keys []int
+	for range 4 {
+		keys = append(keys, take())
+	}
+	assert.Equal(t, []int{4, 3, 3, 4}, keys, "the five from before the tick go, two at a time; those since stay until the next")
+	j.tidy(now)
+	j.tidy(now)
+	assert.Len(t, keysWith(d.entries, prefixIDs), 2)
+}
+
 // stateV1 is a state of format 1 with an entry of each kind: what one release wrote, the next one reads.
 func stateV1(t *testing.T) map[string][]byte {
 	t.Helper()
