@@ -4,7 +4,9 @@
 package idset
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -65,52 +67,115 @@ func TestSetReturnsTheRoomOfWhatIsRemoved(t *testing.T) {
 	assert.LessOrEqual(t, len(s.hashes), minRing)
 }
 
-// TestSetAgainstModel compares the set with a map and a list under random operations.
+// TestSetAgainstModel compares the set with a list under random operations: ids that spread well and ids that crowd
+// in a few buckets with the same bits in their cells, from the first position on and far beyond it.
 func TestSetAgainstModel(t *testing.T) {
-	type entry struct {
-		id uint64
-		at time.Time
+	inverse := uint64(1) // of spread's factor
+	for range 6 {
+		inverse *= 2 - spread(inverse)
 	}
-	for _, maxEntries := range []int{1, 5, 64, 300} {
-		rnd := rand.New(rand.NewPCG(1, uint64(maxEntries)))
-		s := New(time.Minute, maxEntries)
-		var model []entry
-		now := epoch
-		index := func(id uint64) int {
-			for i, e := range model {
-				if e.id == id && now.Sub(e.at) <= time.Minute {
-					return i
-				}
+	require.Equal(t, uint64(1), spread(inverse))
+	for name, hash := range map[string]func(k uint64) uint64{
+		"spread":  func(k uint64) uint64 { return k * 0xD6E8FEB86659FD93 },
+		"crowded": func(k uint64) uint64 { return k<<61 | k<<20 },
+	} {
+		for _, maxEntries := range []int{1, 5, 64, 90, 700} {
+			for _, start := range []uint64{1, 1<<32 - 100, 1<<positionBits - 1<<20} {
+				t.Run(fmt.Sprint(name, maxEntries, "/", start), func(t *testing.T) {
+					s := New(time.Minute, maxEntries)
+					s.head, s.tail = start, start
+					compareWithModel(t, s, func(k uint64) uint64 { return inverse * hash(k) })
+				})
 			}
-			return -1
 		}
-		for range 20_000 {
-			id := rnd.Uint64N(uint64(2*maxEntries)) << 60 / 7 // crowded home cells
-			switch rnd.IntN(10) {
-			case 0, 1, 2, 3, 4:
-				if index(id) >= 0 {
-					require.True(t, s.Contains(id, now))
-					continue
-				}
-				for len(model) > 0 && now.Sub(model[0].at) > time.Minute {
-					model = model[1:]
-				}
-				if len(model) == maxEntries {
-					model = model[1:]
-				}
-				model = append(model, entry{id, now})
-				s.Add(id, now)
-			case 5, 6:
-				if i := index(id); i >= 0 && i == len(model)-1 {
-					model = model[:i]
-					s.Remove(id)
-				}
-			case 7:
-				now = now.Add(time.Duration(rnd.IntN(5)) * time.Second)
-			default:
-				require.Equal(t, index(id) >= 0, s.Contains(id, now))
+	}
+}
+
+func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
+	type entry struct {
+		id      uint64
+		at      time.Time
+		removed bool
+	}
+	var model []entry // as the ring
+	now := epoch
+	expired := func(e entry) bool { return now.Sub(e.at) > time.Minute }
+	index := func(id uint64) int {
+		return slices.IndexFunc(model, func(e entry) bool { return e.id == id && !e.removed })
+	}
+	contains := func(id uint64) bool { i := index(id); return i >= 0 && !expired(model[i]) }
+	length := func() (n int) {
+		for _, e := range model {
+			if !e.removed {
+				n++
 			}
-			require.LessOrEqual(t, s.Len(), maxEntries)
+		}
+		return n
+	}
+	remove := func(id uint64) {
+		if i := index(id); i >= 0 {
+			model[i].removed = true
+		}
+		for len(model) > 0 && model[len(model)-1].removed {
+			model = model[:len(model)-1]
+		}
+	}
+	add := func(id uint64) (early int) {
+		remove(id)
+		for len(model) > 0 {
+			if oldest := model[0]; !oldest.removed && !expired(oldest) {
+				if length() < s.maxEntries && len(model) < s.ringLimit() {
+					break
+				}
+				early++
+			}
+			model = model[1:]
+		}
+		model = append(model, entry{id: id, at: now})
+		return early
+	}
+
+	random := rand.New(rand.NewPCG(1, uint64(s.maxEntries)))
+	universe := uint64(2*s.maxEntries + 1)
+	for step := range 3000 {
+		id := idOf(random.Uint64N(universe))
+		switch random.IntN(20) {
+		case 0:
+			now = now.Add(time.Duration(random.IntN(4)-1) * time.Second)
+		case 1:
+			if random.IntN(30) == 0 {
+				now = now.Add(2 * time.Minute)
+			}
+		case 2, 3:
+			remove(id)
+			s.Remove(id)
+		case 4: // a call that is refused
+			for k := range random.Uint64N(10) {
+				add(idOf(k))
+				s.Add(idOf(k), now)
+			}
+			for k := range uint64(10) {
+				remove(idOf(k))
+				s.Remove(idOf(k))
+			}
+		default:
+			require.Equal(t, add(id), s.Add(id, now))
+		}
+		require.Equal(t, length(), s.Len())
+		require.Equal(t, contains(id), s.Contains(id, now))
+		if step%500 == 0 {
+			for k := range universe {
+				require.Equal(t, contains(idOf(k)), s.Contains(idOf(k), now))
+			}
+			live := 0
+			for _, b := range s.buckets {
+				for _, v := range b.cells {
+					if v&(1<<positionBits-1) >= s.head {
+						live++
+					}
+				}
+			}
+			require.Equal(t, s.Len(), live)
 		}
 	}
 }
@@ -121,7 +186,7 @@ func TestSetMemory(t *testing.T) {
 	for i := range uint64(n + 10) {
 		s.Add(i, epoch)
 	}
-	size := len(s.hashes)*int(unsafe.Sizeof(uint64(0))) + len(s.seconds)*4 + len(s.cells)*8
+	size := len(s.hashes)*int(unsafe.Sizeof(uint64(0))) + len(s.seconds)*4 + len(s.buckets)*int(unsafe.Sizeof(bucket{}))
 	assert.LessOrEqual(t, size, 32*n)
 	assert.Equal(t, n, s.Len())
 	assert.Zero(t, testing.AllocsPerRun(1000, func() { s.Add(rand.Uint64(), epoch) }))

@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -108,28 +109,44 @@ func BenchmarkMetricsBuilder(b *testing.B) {
 	}
 }
 
+// BenchmarkDeduplicator has batches of a hundred new ids evict the oldest of a million: with the caches to itself, and
+// with work in between that leaves nothing in them but the last level, as a collector's does.
 func BenchmarkDeduplicator(b *testing.B) {
 	const n = 100
-	dedup := newDeduplicator(4*time.Hour, 1_000_000)
-	events := make([]event, n)
-	next := uint64(0)
-	var c claim
-	batch := func() {
-		for i := range events {
-			next++
-			events[i].hash = next * 0x9E3779B97F4A7C15
-		}
-		dedup.claim(&c, events, testReceived)
-		dedup.commit(&c, testReceived)
+	work := make([]uint64, 4<<20/8)
+	for name, size := range map[string]int{"alone": 0, "between": len(work)} {
+		b.Run(name, func(b *testing.B) {
+			dedup := newDeduplicator(4*time.Hour, 1_000_000)
+			random := rand.New(rand.NewPCG(1, 2))
+			events := make([]event, n)
+			var c claim
+			now, spent := time.Now(), time.Duration(0)
+			timed := func(f func()) {
+				for i := 0; i < size; i += 8 {
+					work[i]++
+				}
+				start := time.Now()
+				f()
+				spent += time.Since(start)
+			}
+			batch := func() {
+				for i := range events {
+					events[i].hash = random.Uint64()
+				}
+				timed(func() { dedup.claim(&c, events, now) })
+				timed(func() { dedup.commit(&c, now) })
+			}
+			for range 15_000 {
+				batch()
+			}
+			spent = 0
+			b.ReportAllocs()
+			for b.Loop() {
+				batch()
+			}
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/n, "ns/event")
+		})
 	}
-	for range 15_000 {
-		batch()
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		batch()
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/event")
 }
 
 // BenchmarkHTTP is the whole receiver over a connection, the client included.

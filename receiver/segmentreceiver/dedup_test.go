@@ -6,8 +6,10 @@ package segmentreceiver
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -193,16 +195,24 @@ func TestPending(t *testing.T) {
 		switch c := want[id]; {
 		case c == nil && len(want) < 700:
 			want[id] = &claim{}
-			p.add(id, want[id])
-		case random.IntN(2) == 0:
-			p.remove(id)
+			p.grow(1)
+			p.fill(p.at(id), id, want[id])
+		case c != nil && random.IntN(2) == 0:
+			p.remove([]uint64{id})
 			delete(want, id)
 		default:
-			require.Same(t, c, p.find(id))
+			require.Same(t, c, p.cells[p.at(id)].claim)
 		}
 		require.Equal(t, len(want), p.count)
+		if len(want) > 500 && random.IntN(100) == 0 { // a claim that holds all, or all but one
+			ids := slices.Collect(maps.Keys(want))[random.IntN(2):]
+			p.remove(ids)
+			for _, id := range ids {
+				delete(want, id)
+			}
+		}
 	}
 	for id := range uint64(1000) {
-		require.Same(t, want[id*0x100000001], p.find(id*0x100000001))
+		require.Same(t, want[id*0x100000001], p.cells[p.at(id*0x100000001)].claim)
 	}
 }
