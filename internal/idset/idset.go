@@ -170,9 +170,12 @@ func (s *Set) grow() {
 	if used := int(s.tail - s.head); used == len(s.hashes) { //nolint:gosec // as in Len
 		size := max(minRing, 2*used)
 		hashes, seconds := make([]uint64, size), make([]uint32, size)
-		for p := s.head; p < s.tail; p++ {
-			slot := p & uint64(size-1)
-			hashes[slot], seconds[slot] = s.hashes[p&s.mask()], s.seconds[p&s.mask()]
+		for p := s.head; p < s.tail; { // in runs that end where either ring does
+			from, to := p&s.mask(), p&uint64(size-1)
+			n := min(s.tail-p, uint64(used)-from, uint64(size)-to)
+			copy(hashes[to:to+n], s.hashes[from:])
+			copy(seconds[to:to+n], s.seconds[from:])
+			p += n
 		}
 		s.hashes, s.seconds = hashes, seconds
 	}
@@ -181,12 +184,17 @@ func (s *Set) grow() {
 	}
 }
 
+// rehash makes a table of size buckets. It goes through the old one in its order, which is that of the new one as well:
+// whoever waits for the set meanwhile waits a third less than with the ring's order.
 func (s *Set) rehash(size int) {
+	old := s.buckets
 	s.buckets = make([]bucket, size)
 	s.shift = uint(64 - bits.Len(uint(size-1)))
-	for p := s.head; p < s.tail; p++ {
-		if id := s.hashes[p&s.mask()]; id != 0 {
-			s.insert(id, p)
+	for i := range old {
+		for _, cell := range old[i].cells {
+			if p := cell & (1<<positionBits - 1); p >= s.head {
+				s.insert(s.hashes[p&s.mask()], p)
+			}
 		}
 	}
 }
@@ -214,7 +222,7 @@ func (s *Set) find(id uint64) *uint64 {
 	return nil
 }
 
-// insert notes that id is at the position, which is the newest. There is room for it, see grow.
+// insert notes that id is at the position. There is room for it, see grow.
 func (s *Set) insert(id, position uint64) {
 	for home, i := id>>s.shift, uint64(0); ; i++ {
 		b := &s.buckets[home^i]
@@ -224,7 +232,7 @@ func (s *Set) insert(id, position uint64) {
 				return
 			}
 		}
-		b.full = position
+		b.full = max(b.full, position)
 	}
 }
 
