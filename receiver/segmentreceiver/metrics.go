@@ -4,6 +4,8 @@
 package segmentreceiver
 
 import (
+	"hash/maphash"
+	"math/bits"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -26,16 +28,23 @@ type metricsBuilder struct {
 	version         string
 
 	groups  []metricGroup
-	byName  map[string]int
-	groupOf []int // for each event
+	groupOf []int32 // for each event
 	text    strings.Builder
+
+	// Finds groups by name: open addressing, a group's index plus one in each cell, 0 in those that are free. Sorting 100
+	// events of 10 names costs 25 ns an event with cold caches, where a map that is filled for each request cost 36.
+	cells []int32
 }
+
+// nameSeed makes sure that whoever chooses names does not choose cells.
+var nameSeed = maphash.MakeSeed()
 
 // metricGroup is the events of one name.
 type metricGroup struct {
-	name, defaultSource string
-	count               int
-	points              pmetric.NumberDataPointSlice
+	name          string
+	defaultSource string // empty until an event needs it: most bring their own
+	count         int
+	points        pmetric.NumberDataPointSlice
 }
 
 // build returns the events as metrics of one resource. All strings share one allocation, which lives as long as the
@@ -74,7 +83,6 @@ func (b *metricsBuilder) build(events []event, properties []property, resource [
 	}
 
 	clear(b.groups) // they keep the metrics alive
-	clear(b.byName)
 	b.groups, b.groupOf, b.text = b.groups[:0], b.groupOf[:0], strings.Builder{}
 	return metrics
 }
@@ -90,22 +98,32 @@ func (b *metricsBuilder) group(events []event, properties []property) {
 		}
 	}
 	b.text.Grow(room)
-	if b.byName == nil {
-		b.byName = make(map[string]int)
+	size := 1 << bits.Len(uint(2*len(events))) // so at most half full
+	if cap(b.cells) < size {
+		b.cells = make([]int32, size)
 	}
+	b.cells = b.cells[:size]
+	clear(b.cells)
 	for i := range events {
-		name := events[i].name
-		n, ok := b.byName[string(name)]
-		if !ok {
-			n = len(b.groups)
-			g := metricGroup{name: b.copy(name)}
-			g.defaultSource = librato.CleanEventName(g.name)
-			b.groups = append(b.groups, g)
-			b.byName[g.name] = n
-		}
+		n := b.groupNamed(events[i].name)
 		b.groups[n].count++
 		b.groupOf = append(b.groupOf, n)
 	}
+}
+
+// groupNamed returns the index of the group of that name, a new one if need be.
+func (b *metricsBuilder) groupNamed(name []byte) int32 {
+	mask := uint64(len(b.cells) - 1) //nolint:gosec // a length
+	i := maphash.Bytes(nameSeed, name) & mask
+	for b.cells[i] != 0 {
+		if n := b.cells[i] - 1; b.groups[n].name == string(name) {
+			return n
+		}
+		i = (i + 1) & mask
+	}
+	b.groups = append(b.groups, metricGroup{name: b.copy(name)})
+	b.cells[i] = int32(len(b.groups)) //nolint:gosec // fewer than the bytes of a request
+	return b.cells[i] - 1
 }
 
 // copy returns text as a string within b.text, where room was made for it.
@@ -129,8 +147,12 @@ func (b *metricsBuilder) add(e *event, properties []property, g *metricGroup) {
 	own := properties[e.properties[0]:e.properties[1]]
 	attrs.EnsureCapacity(1 + len(own))
 	source := g.defaultSource
-	if len(e.source) > 0 {
+	switch {
+	case len(e.source) > 0:
 		source = b.copy(e.source)
+	case source == "":
+		source = librato.CleanEventName(g.name)
+		g.defaultSource = source
 	}
 	attrs.PutStr(b.sourceAttribute, source)
 	for i := range own {
