@@ -86,8 +86,9 @@ func (t *streams) hash(name uint64, source string) uint64 {
 
 // cell returns the cell of the sample's alias, or the free one where it belongs.
 func (t *streams) cell(hash uint64, s *sample) *alias {
+	mask := uint64(len(t.cells) - 1) //nolint:gosec // a length
 	for i := hash; ; i++ {
-		a := &t.cells[i&uint64(len(t.cells)-1)]
+		a := &t.cells[i&mask]
 		if a.stream == nil || a.hash == hash && a.event == s.event && len(a.text) == len(s.name)+len(s.source) &&
 			a.text[:a.name] == s.name && a.text[a.name:] == s.source {
 			return a
@@ -128,7 +129,7 @@ func (t *streams) of(s *sample, hash uint64) (*stream, reason) {
 	case t.aliases >= len(t.cells)/2:
 		t.rebuild()
 	}
-	text := strings.Join([]string{s.name, s.source}, "") // a copy, which + does not make if one of them is empty
+	text := strings.Clone(s.name + s.source) // + alone does not copy if one of them is empty
 	*t.cell(hash, s) = alias{hash, st, text, len(s.name), s.event}
 	t.aliases++
 	return st, ""
@@ -144,7 +145,7 @@ func (t *streams) rebuild() {
 		}
 	}
 	t.cells = make([]alias, max(minCells, 1<<bits.Len(uint(2*t.aliases))))
-	mask := uint64(len(t.cells) - 1)
+	mask := uint64(len(t.cells) - 1) //nolint:gosec // a length
 	for i := range old {
 		if a := &old[i]; a.stream != nil && !a.stream.forgotten {
 			j := a.hash & mask
