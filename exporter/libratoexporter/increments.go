@@ -131,13 +131,13 @@ func (s *increments) stage(samples []sample, now int64) error {
 		return errFull
 	}
 	at := time.Unix(0, now)
-	var name uint64 // the hash of a name, the same for all points of a metric
+	s.streams.lookUp(samples)
 	for i := range samples {
 		p := &samples[i]
-		if i == 0 || p.name != samples[i-1].name {
-			name = s.streams.hashName(p.name)
+		st, why := s.streams.found[i], reason("")
+		if st == nil {
+			st, why = s.streams.of(p)
 		}
-		st, why := s.streams.of(p, s.streams.hash(name, p.source))
 		if st == nil {
 			s.refuse(why, p)
 			continue
@@ -239,13 +239,14 @@ func (s *increments) wouldOpen(samples []sample) int {
 		start        int64
 	}
 	fresh := map[place]struct{}{}
+	s.streams.lookUp(samples)
 	for i := range samples {
 		p := &samples[i]
 		start := p.time
 		if p.kind == kindAdding {
 			start = s.schedule.start(p.time)
 		}
-		st := s.streams.known(p)
+		st := s.streams.found[i]
 		if st == nil || !slices.ContainsFunc(st.open, func(inc *increment) bool { return inc.start == start }) {
 			fresh[place{p.name, p.source, p.event, start}] = struct{}{}
 		}

@@ -57,6 +57,7 @@ type streams struct {
 	cells   []alias
 	aliases int          // cells in use
 	seed    maphash.Seed // whoever chooses names does not choose cells
+	found   []*stream    // see lookUp
 
 	byKey  map[string]*stream
 	most   int // streams; aliases are bounded by four times as many
@@ -96,13 +97,23 @@ func (t *streams) cell(hash uint64, s *sample) *alias {
 	}
 }
 
-// known returns the stream of a sample whose alias is remembered, else nil.
-func (t *streams) known(s *sample) *stream {
-	return t.cell(t.hash(t.hashName(s.name), s.source), s).stream
+// lookUp notes in found which streams are known of those of the samples of one call. To look for all before one is
+// touched has their cells fetched from memory at the same time: 109 instead of 124 ns an event with 100,000 streams.
+func (t *streams) lookUp(samples []sample) {
+	t.found = t.found[:0]
+	name, nameHash := "", t.hashName("")
+	for i := range samples {
+		s := &samples[i]
+		if s.name != name { // the same for all points of a metric
+			name, nameHash = s.name, t.hashName(s.name)
+		}
+		t.found = append(t.found, t.cell(t.hash(nameHash, s.source), s).stream)
+	}
 }
 
 // of returns the sample's stream, a new one if need be; or why there is none. The kind is the caller's to compare.
-func (t *streams) of(s *sample, hash uint64) (*stream, reason) {
+func (t *streams) of(s *sample) (*stream, reason) {
+	hash := t.hash(t.hashName(s.name), s.source)
 	if a := t.cell(hash, s); a.stream != nil {
 		return a.stream, ""
 	}
