@@ -216,14 +216,16 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	d := newTestDecoder()
 	dedup := newDeduplicator(time.Hour, 1000)
 	var c claim
+	var hasher idset.Hasher
 	steady := func() {
 		d.reset()
 		if d.decodeBatch(body) != nil {
 			t.Fatal(d.err)
 		}
 		d.resolve(d.key, true, testReceived)
+		hasher.SetKey(d.key)
 		for i := range d.events {
-			d.events[i].hash = idset.HashBytes(d.key, d.events[i].id)
+			d.events[i].hash = hasher.Hash(d.events[i].id)
 		}
 		dedup.claim(&c, d.events, testReceived)
 		dedup.commit(&c, testReceived)
@@ -246,7 +248,11 @@ func TestMetricsAllocations(t *testing.T) {
 	require.LessOrEqual(t, (allocations(500)-allocations(100))/400, 5.0)
 }
 
-func hashOf(key, id string) uint64 { return idset.Hash(key, id) }
+func hashOf(key, id string) uint64 {
+	var h idset.Hasher
+	h.SetKey([]byte(key))
+	return h.Hash([]byte(id))
+}
 
 // BenchmarkHandle is the receiver without the HTTP server around it.
 func BenchmarkHandle(b *testing.B) {

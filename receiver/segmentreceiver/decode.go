@@ -64,7 +64,7 @@ type event struct {
 	id     []byte  // messageId; empty: none
 	value  float64 // properties.value, or 1
 	time   int64   // Unix nanoseconds; after resolve
-	hash   uint64  // of write key and id, see idset.Hash; 0: none. Set by the deduplicator's caller
+	hash   uint64  // of write key and id, see idset.Hasher; 0: none. Set by the deduplicator's caller
 
 	properties [2]int32 // its part of decoder.properties
 	index      int32    // its place in the batch

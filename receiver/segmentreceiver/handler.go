@@ -32,6 +32,7 @@ type request struct {
 	buf      []byte // the body, and eight bytes of room for the decoder
 	decoder  decoder
 	builder  metricsBuilder
+	hasher   idset.Hasher
 	claim    claim
 	resource []resourceAttribute
 	received time.Time
@@ -181,9 +182,10 @@ func (r *segmentReceiver) read(q *request, req *http.Request, route route) error
 		}
 	}
 	if r.dedup != nil || r.config.Deduplication.ForwardIDs {
+		q.hasher.SetKey(sender)
 		for i := range d.events {
 			if e := &d.events[i]; len(e.id) > 0 {
-				e.hash = idset.HashBytes(sender, e.id)
+				e.hash = q.hasher.Hash(e.id)
 			}
 		}
 	}
