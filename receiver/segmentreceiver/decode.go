@@ -169,20 +169,22 @@ type decoder struct {
 	wanted         [messageTypes]bool
 	keep           []string
 
-	shape            shape
-	webhook          bool // times are Segment's own, corrected already
-	body             []byte
-	size             int // of the body without its padding
-	err              *bodyError
-	softAt           int // where the message at hand stops being JSON, if soft is set
-	soft             string
-	element          int // number of the message at hand; -1 outside of one
-	message          message
+	shape    shape
+	webhook  bool // times are Segment's own, corrected already
+	body     []byte
+	size     int // of the body without its padding
+	err      *bodyError
+	softAt   int // where the message at hand stops being JSON, if soft is set
+	soft     string
+	element  int // number of the message at hand; -1 outside of one
+	message  message
+	first    []byte // the raw bytes of the first message, which a webhook's signature covers
+	arena    []byte // strings that had escapes in them
+	offender offender
+
+	// What the message before had.
 	context, options echo
 	others           [2]echo // of the fields that do not count
-	first            []byte  // the raw bytes of the first message, which a webhook's signature covers
-	arena            []byte  // strings that had escapes in them
-	offender         offender
 
 	events     []event
 	properties []property

@@ -115,6 +115,7 @@ func (d *decoder) skip(i int) int {
 	var (
 		objects [maxDepth / 64]uint64 // a bit for each level: whether it is an object
 		depth   int
+		object  bool // the bit of the innermost, without which each comma would cost a look at the bits
 	)
 value:
 	switch c := b[i]; c {
@@ -134,6 +135,7 @@ value:
 			return d.fail(i, "nested too deeply")
 		}
 		objects[depth/64] |= 1 << (depth % 64)
+		object = true
 		depth++
 		goto key
 	case '[':
@@ -148,6 +150,7 @@ value:
 			return d.fail(i, "nested too deeply")
 		}
 		objects[depth/64] &^= 1 << (depth % 64)
+		object = false
 		depth++
 		goto value
 	default:
@@ -160,7 +163,6 @@ value:
 		if b[i] <= ' ' {
 			i = d.space(i)
 		}
-		object := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
 		switch c := b[i]; {
 		case c == ',':
 			if i++; b[i] <= ' ' {
@@ -172,7 +174,9 @@ value:
 			goto value
 		case c == '}' && object, c == ']' && !object:
 			i++
-			depth--
+			if depth--; depth > 0 {
+				object = objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
+			}
 		case object:
 			return d.fail(i, "expected a comma or the end of the object")
 		default:
@@ -268,7 +272,8 @@ func (d *decoder) skipDigits(i int) int {
 func special(b []byte) uint64 {
 	const ones = 0x0101010101010101
 	x := binary.LittleEndian.Uint64(b)
-	return (((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones) | (x - ones*' ') | x) & (ones * 0x80)
+	// To flip the second bit leaves control characters below ' ', and makes the quote, 0x22, the next: one test for both.
+	return (((x ^ ones*2) - ones*0x21) | ((x ^ ones*'\\') - ones) | x) & (ones * 0x80)
 }
 
 // str reads the rest of the string whose opening quote is before i, and says whether there are escapes in it.
