@@ -45,7 +45,7 @@ const (
 
 // worthAKey is how many ids in a key make it as good as a merged one: a page of the disk. To merge those of large batches
 // holds up every call meanwhile: p99 of the answer went from 66 to 14 ms without (bench -quick -only latency, 100 events).
-const worthAKey = 512
+const worthAKey = 64
 
 // datedPerTick is how many ids keys a tick lets go, beside those that go as others come.
 const datedPerTick = 64
