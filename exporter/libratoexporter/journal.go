@@ -56,6 +56,9 @@ const idleStream = time.Hour
 // The longest that the first caller of a group waits for others.
 const groupWait = 2 * time.Millisecond
 
+// worthACommit is how many samples are worth a transaction of their own: what they cost is more than what it costs.
+const worthACommit = 64
+
 // journal puts every change of the increments through one writer and, with storage, on disk before it counts.
 type journal struct {
 	*increments
@@ -95,10 +98,12 @@ type call struct {
 
 // group is the calls that share one transaction.
 type group struct {
-	calls []*call
-	want  int           // callers worth waiting for
-	full  chan struct{} // closed when they are there
-	done  chan struct{} // closed when each call has its err
+	calls   []*call
+	samples int           // of all of them
+	want    int           // callers worth waiting for
+	full    chan struct{} // closed when they are there, or samples are worth a commit
+	isFull  bool
+	done    chan struct{} // closed when each call has its err
 }
 
 func newJournal(cfg *Config, logger *zap.Logger, counters *metadata.TelemetryBuilder, refused *refusals) *journal {
@@ -132,7 +137,9 @@ func (j *journal) take(samples []sample, now int64) error {
 		j.forming = g
 	}
 	g.calls = append(g.calls, c)
-	if len(g.calls) == g.want {
+	g.samples += len(samples)
+	if !g.isFull && (len(g.calls) >= g.want || g.samples >= worthACommit) {
+		g.isFull = true
 		close(g.full)
 	}
 	j.groupMu.Unlock()
@@ -141,7 +148,9 @@ func (j *journal) take(samples []sample, now int64) error {
 		<-g.done // from here on only the commit decides
 		return c.err
 	}
-	if g.want > 1 { // a lone caller waits for nobody
+	select {
+	case <-g.full: // at once if it was alone last time
+	default:
 		timer := time.NewTimer(groupWait)
 		select {
 		case <-g.full:
