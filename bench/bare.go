@@ -17,22 +17,31 @@ import (
 )
 
 // serveBare is what everything is measured against: a net/http handler that reads the body, throws it away and answers as
-// the receiver does. It decompresses with the standard library, readers used again. It serves until SIGTERM.
-func serveBare(addr string) error {
+// the receiver does. It decompresses with the standard library, with a reader for each request as examples and confighttp
+// have it, or, if pooled, with readers used again. It serves until SIGTERM.
+func serveBare(addr string, pooled bool) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
 	readers := sync.Pool{New: func() any { return new(gzip.Reader) }}
+	open := func(body io.Reader) (io.Reader, func(), error) {
+		if !pooled {
+			r, err := gzip.NewReader(body)
+			return r, func() {}, err
+		}
+		r := readers.Get().(*gzip.Reader)
+		return r, func() { readers.Put(r) }, r.Reset(body)
+	}
 	contentType, success := []string{"application/json"}, []byte(`{"success":true}`)
 	server := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			var body io.Reader = req.Body
 			if req.Header.Get("Content-Encoding") == "gzip" {
-				unzip := readers.Get().(*gzip.Reader)
-				defer readers.Put(unzip)
-				if err := unzip.Reset(body); err != nil {
+				unzip, free, err := open(body)
+				defer free()
+				if err != nil {
 					http.Error(w, "not gzip", http.StatusBadRequest)
 					return
 				}

@@ -108,14 +108,14 @@ func freeAddr() string {
 	return l.Addr().String()
 }
 
-// startBare starts this very program as the bare handler.
-func startBare() (*process, error) {
+// startBare starts this very program as the bare handler, see serveBare.
+func startBare(pooled bool) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	addr := freeAddr()
-	return start("bare", addr, []string{self, "-serve-bare", addr})
+	return start("bare", addr, []string{self, "-serve-bare", addr, "-bare-pooled=" + strconv.FormatBool(pooled)})
 }
 
 // startSink starts the Librato that reads, counts and forgets.
@@ -131,6 +131,7 @@ type settings struct {
 	maxStreams int           // 0: the default
 	maxEntries int           // 0: the default
 	flush      time.Duration // 0: one second, so that a run drains soon
+	pooledBare bool          // of the bare handler beside it
 }
 
 // startCollector starts the collector with all at its defaults that s does not name, its own telemetry included.
