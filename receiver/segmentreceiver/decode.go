@@ -438,8 +438,11 @@ func (d *decoder) readArray(i int) int {
 				return i
 			}
 			d.messages++
-			d.soft = ""
-			d.refuse(typeUnknown, outcomeInvalidMessage, n, "", "not an object")
+			if d.soft != "" {
+				d.refuseSoft(typeUnknown)
+			} else {
+				d.refuse(typeUnknown, outcomeInvalidMessage, n, "", "not an object")
+			}
 		}
 		if i < 0 {
 			return i
@@ -578,8 +581,7 @@ func (d *decoder) endMessage(size int, typ messageType) {
 	m := &d.message
 	switch {
 	case d.soft != "":
-		d.refuse(typ, outcomeInvalidJSON, d.element, "", d.soft+" (byte "+strconv.Itoa(d.softAt)+")")
-		d.soft = ""
+		d.refuseSoft(typ)
 	case size > d.maxMessageSize:
 		d.refuse(typ, outcomeTooLarge, d.element, "", fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize))
 	case typ == typeUnknown && !m.hasType:
@@ -593,6 +595,12 @@ func (d *decoder) endMessage(size int, typ messageType) {
 		return
 	}
 	d.properties = d.properties[:m.properties]
+}
+
+// refuseSoft counts the message at hand as one that is not JSON.
+func (d *decoder) refuseSoft(typ messageType) {
+	d.refuse(typ, outcomeInvalidJSON, d.element, "", d.soft+" (byte "+strconv.Itoa(d.softAt)+")")
+	d.soft = ""
 }
 
 func (d *decoder) addEvent(typ messageType) {

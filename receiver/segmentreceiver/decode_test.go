@@ -108,6 +108,7 @@ var decodeTests = []struct {
 
 	// Bad messages in good batches.
 	{name: "no object", shape: shapeBatch, body: `{"batch":[1,{"type":"track","event":"e"},"x",null,[{}]]}`, events: []string{"e||1"}, problem: "batch[0]: not an object"},
+	{name: "no object and no JSON", shape: shapeBatch, body: `{"batch":[[NaN],{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0]: NaN is not JSON (byte 11)"},
 	{name: "no type", shape: shapeBatch, body: `{"batch":[{"event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: missing"},
 	{name: "unknown type", shape: shapeBatch, body: `{"batch":[{"type":"tracks","event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: not track, page, screen, identify, group or alias"},
 	{
