@@ -31,7 +31,8 @@ func serveBare(addr string, pooled bool) error {
 			return r, func() {}, err
 		}
 		r := readers.Get().(*gzip.Reader)
-		return r, func() { readers.Put(r) }, r.Reset(body)
+		err := r.Reset(body)
+		return r, func() { readers.Put(r) }, err
 	}
 	contentType, success := []string{"application/json"}, []byte(`{"success":true}`)
 	server := &http.Server{

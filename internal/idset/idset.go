@@ -177,7 +177,7 @@ func (s *Set) grow() {
 		hashes, seconds := make([]uint64, size), make([]uint32, size)
 		for p := s.head; p < s.tail; { // in runs that end where either ring does
 			from, to := p&s.mask(), p&uint64(size-1)
-			n := min(s.tail-p, uint64(used)-from, uint64(size)-to)
+			n := min(s.tail-p, uint64(len(s.hashes))-from, uint64(size)-to)
 			copy(hashes[to:to+n], s.hashes[from:])
 			copy(seconds[to:to+n], s.seconds[from:])
 			p += n

@@ -538,7 +538,7 @@ type echo struct {
 
 // at returns the position after the object at i if it is e, else 0.
 func (e *echo) at(b []byte, i int) int {
-	if end := i + len(e.object); end > i && end <= len(b) && string(b[i:end]) == string(e.object) {
+	if end := i + len(e.object); end > i && end <= len(b) && bytes.Equal(b[i:end], e.object) {
 		return end
 	}
 	return 0
