@@ -272,7 +272,8 @@ func (d *decoder) skipDigits(i int) int {
 func special(b []byte) uint64 {
 	const ones = 0x0101010101010101
 	x := binary.LittleEndian.Uint64(b)
-	// To flip the second bit leaves control characters below ' ', and makes the quote, 0x22, the next: one test for both.
+	// With the second bit flipped the quote, 0x22, is the space, control characters are still below it, and the space above:
+	// one test for both.
 	return (((x ^ ones*2) - ones*0x21) | ((x ^ ones*'\\') - ones) | x) & (ones * 0x80)
 }
 
