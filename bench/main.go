@@ -5,7 +5,7 @@
 // beside a bare net/http handler that reads the same requests and throws them away. Both run on this machine, in turn, so what
 // counts is their ratio. docs/performance.md says how to read what it prints.
 //
-//	go run .            everything, some ten minutes
+//	go run .            everything, some fifteen minutes
 //	go run . -quick     shorter runs, three rounds; for a first look
 //	go run . -only cpu  one part: cpu, storage, latency, idle, scale or exact
 package main

@@ -127,11 +127,11 @@ func (s *increments) begin() {
 // stage folds the samples of one call into what the commit will make of their increments. It takes the call whole
 // or, when a bound is reached, not at all, with errFull. Points that can never be taken are left out and noted.
 func (s *increments) stage(samples []sample, now int64) error {
+	s.streams.lookUp(samples)
 	if s.count()+len(samples) > s.most && s.count()+s.wouldOpen(samples) > s.most {
 		return errFull
 	}
 	at := time.Unix(0, now)
-	s.streams.lookUp(samples)
 	for i := range samples {
 		p := &samples[i]
 		st, why := s.streams.found[i], reason("")
@@ -230,8 +230,8 @@ func (s *increments) find(st *stream, second, now int64) (*increment, reason) {
 	return inc, ""
 }
 
-// wouldOpen returns how many increments the samples need that are not open yet, at most. It is only asked near the
-// bound, and may be slow.
+// wouldOpen returns how many increments the samples need that are not open yet, at most. They are looked up. It is only
+// asked near the bound, and may be slow.
 func (s *increments) wouldOpen(samples []sample) int {
 	type place struct {
 		name, source string
@@ -239,7 +239,6 @@ func (s *increments) wouldOpen(samples []sample) int {
 		start        int64
 	}
 	fresh := map[place]struct{}{}
-	s.streams.lookUp(samples)
 	for i := range samples {
 		p := &samples[i]
 		start := p.time

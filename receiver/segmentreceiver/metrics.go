@@ -32,7 +32,7 @@ type metricsBuilder struct {
 	text    strings.Builder
 
 	// Finds groups by name: open addressing, a group's index plus one in each cell, 0 in those that are free. Sorting 100
-	// events of 10 names costs 25 ns an event with cold caches, where a map that is filled for each request cost 36.
+	// events of 10 names costs 25 ns an event with cold caches, where a map that is filled for each request cost 41.
 	cells []int32
 }
 
