@@ -53,6 +53,9 @@ func main() {
 	only := flag.String("only", "", "comma separated parts to run: cpu, storage, latency, idle, scale, exact")
 	load := flag.String("load", "", "only send requests of this many events (gzip: append z) for -load-time, to take profiles meanwhile")
 	loadTime := flag.Duration("load-time", 20*time.Second, "see -load")
+	loadRate := flag.Float64("load-rate", 0, "with -load: requests a second; 0: as fast as they are answered")
+	loadStorage := flag.Bool("load-storage", false, "with -load: the collector has storage")
+	loadBare := flag.Bool("load-bare", false, "with -load: send to the bare handler instead")
 	flag.Parse()
 	if *bare != "" {
 		exitOn(serveBare(*bare, *pooled))
@@ -67,7 +70,7 @@ func main() {
 	exitOn(err)
 
 	if *load != "" {
-		exitOn(b.load(*load, *loadTime))
+		exitOn(b.load(*load, *loadTime, *loadRate, settings{storage: *loadStorage}, *loadBare))
 		return
 	}
 	parts := []struct {
@@ -546,27 +549,42 @@ func (b *bench) exact() error {
 	return nil
 }
 
-// load sends requests of some number of events for a while, and says what one cost.
-func (b *bench) load(events string, during time.Duration) error {
+// load sends requests of some number of events for a while, and says what one cost and how long the answers took.
+func (b *bench) load(events string, during time.Duration, rate float64, with settings, toBare bool) error {
 	s := size{zipped: strings.HasSuffix(events, "z"), requests: 4000}
 	if _, err := fmt.Sscanf(events, "%d", &s.events); err != nil {
 		return fmt.Errorf("-load %q: a number of events, with a z for gzip", events)
 	}
+	if rate > 0 {
+		s.requests = int(rate) // a second of them
+	}
 	b.feed(s, 0) // as in cpu
-	ours, bare, shut, err := b.pair(settings{})
+	server, other, shut, err := b.pair(with)
 	if err != nil {
 		return err
 	}
 	defer shut()
-	bare.shut()
-	before, sent := ours.cpu(), 0
+	if toBare {
+		server, other = other, server
+	}
+	other.shut()
+	if _, err := server.run(b.feed(s, 1_200_000/s.events), 0); err != nil { // as in cpu
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "load: process %d\n", server.cmd.Process.Pid)
+	before, sent := server.cpu(), 0
+	var latencies []time.Duration
 	for begin := time.Now(); time.Since(begin) < during; {
-		res, err := ours.run(b.feed(s, s.requests), 0)
+		res, err := server.run(b.feed(s, s.requests), rate)
 		if err != nil {
 			return err
 		}
 		sent += res.events
+		latencies = append(latencies, res.latencies...)
 	}
-	fmt.Printf("%s events a request: %s an event, %d events\n", events, micros((ours.cpu()-before)/time.Duration(sent)), sent)
+	slices.Sort(latencies)
+	all := result{latencies: latencies}
+	fmt.Printf("%s events a request: %s an event, %d events; p50 %s, p99 %s\n", events,
+		micros((server.cpu()-before)/time.Duration(sent)), sent, micros(all.percentile(0.5)), micros(all.percentile(0.99)))
 	return nil
 }

@@ -36,18 +36,26 @@ func (h *Hasher) Hash(messageID []byte) uint64 {
 // costs 12 bytes in the ring and 13 to 26 in the table. Times count whole seconds, so that an id is remembered
 // for at least the window and up to two seconds longer. What is removed other than newest first takes up room until
 // it would have been the oldest. Not safe for concurrent use.
+//
+// An id is added either at once, by Add, or in two steps: Claim says that somebody is about to, and Decide whether they
+// did. To keep what is undecided in the set itself, not beside it, saves half of what deduplication costs: Claim has
+// read the id's cache line anyway, and Decide reads none.
 type Set struct {
 	window     uint32 // seconds, rounded up
 	maxEntries int
 	start      time.Time // what the ring's seconds count from
 
 	// The ring, oldest first, beginning at head. Position p is slot p&(len-1). A hash of 0 marks one that was
-	// removed; the hash 0 itself is kept as zeroID.
+	// removed; the hash 0 itself is kept as zeroID. Instead of the second when an id was added its slot may hold
+	// undecided plus the number of who claimed it, or undecided alone if that was in vain.
 	hashes  []uint64
 	seconds []uint32
 	head    uint64 // position of the oldest
 	tail    uint64 // position after the newest
 	removed int    // how many between head and tail were removed
+	claimed int    // how many are undecided
+
+	moved map[uint64]uint64 // where those are now that were undecided when they were the oldest
 
 	// The table, indexed by the hash's upper bits, with at most five entries for each bucket. An entry that finds no
 	// room in its home bucket is in one nearby: in the first of home^1, home^2 and so on that had room.
@@ -68,6 +76,7 @@ const (
 	minRing      = 64
 	minBuckets   = 16
 	positionBits = 48
+	undecided    = 1 << 31 // 68 years
 )
 
 // New returns an empty set that remembers each id for window, and at most maxEntries ids (at least one).
@@ -85,49 +94,67 @@ func (s *Set) Len() int { return int(s.tail-s.head) - s.removed } //nolint:gosec
 
 // Contains says whether id was added within the window before now.
 func (s *Set) Contains(id uint64, now time.Time) bool {
-	id = spread(id)
-	cell := s.find(id)
-	return cell != nil && !s.expired(s.slotOf(cell), s.secondsAt(now))
+	cell := s.find(spread(id))
+	return cell != nil && s.valid(s.slotOf(cell), s.secondsAt(now))
 }
 
-// Add remembers id as of now, and forgets what is older than the window. It returns how many ids it had to forget
-// before the end of their window, because the set was full. An id that is in the set already counts from now.
+// Add remembers id, which nobody may have claimed, as of now, and forgets what is older than the window. It returns how
+// many ids it had to forget before the end of their window, because the set was full. An id that is in the set already
+// counts from now.
 func (s *Set) Add(id uint64, now time.Time) (evictedEarly int) {
 	id = spread(id)
-	if s.start.IsZero() {
-		s.start = now.Add(-time.Hour) // room for a clock that steps backwards
-	}
+	seconds := s.secondsAt(now)
 	if cell := s.find(id); cell != nil {
 		s.remove(cell)
 	}
-	seconds := s.secondsAt(now)
-	for s.head < s.tail {
-		slot := s.head & s.mask()
-		early := false
-		if s.hashes[slot] != 0 && !s.expired(slot, seconds) {
-			if s.Len() < s.maxEntries && int(s.tail-s.head) < s.ringLimit() { //nolint:gosec // as in Len
-				break
-			}
-			early = true
-		}
-		if s.hashes[slot] == 0 {
-			s.removed--
-		}
-		s.head++
-		if early {
-			evictedEarly++
-		}
-	}
-	s.grow()
-	slot := s.tail & s.mask()
-	s.hashes[slot] = id
-	s.seconds[slot] = seconds
-	s.insert(id, s.tail)
-	s.tail++
+	evictedEarly = s.makeRoom(seconds)
+	s.append(id, seconds)
 	return evictedEarly
 }
 
-// Touch reads what Contains(id) or Add(id) will read first, and returns something of no meaning. The table of a large
+// Claim notes that owner, a number from 1 to 2^31-1, is about to decide on id, and returns its position for Decide. If id
+// was added within the window before now, or somebody has claimed it, nothing is noted and the position is 0; holder
+// is who has claimed it, or 0. evictedEarly is as Add's.
+func (s *Set) Claim(id uint64, owner uint32, now time.Time) (position uint64, holder uint32, evictedEarly int) {
+	id = spread(id)
+	seconds := s.secondsAt(now)
+	if cell := s.find(id); cell != nil {
+		slot := s.slotOf(cell)
+		switch at := s.seconds[slot]; {
+		case at == undecided: // a repeat of what was refused takes its place, so that repeats take no room
+			s.seconds[slot] = undecided | owner
+			s.claimed++
+			return *cell & (1<<positionBits - 1), 0, 0
+		case at > undecided:
+			return 0, at &^ undecided, 0
+		case s.valid(slot, seconds):
+			return 0, 0, 0
+		}
+		s.remove(cell)
+	}
+	evictedEarly = s.makeRoom(seconds)
+	s.claimed++
+	return s.append(id, undecided|owner), 0, evictedEarly
+}
+
+// Decide says of the ids at positions, which Claim returned, that they are added as of now, or that they are not.
+func (s *Set) Decide(positions []uint64, added bool, now time.Time) {
+	state := uint32(undecided)
+	if added {
+		state = s.secondsAt(now)
+	}
+	for _, p := range positions {
+		for p < s.head {
+			at := s.moved[p]
+			delete(s.moved, p)
+			p = at
+		}
+		s.seconds[p&s.mask()] = state
+	}
+	s.claimed -= len(positions)
+}
+
+// Touch reads what Contains, Add or Claim of id will read first, and returns something of no meaning. The table of a large
 // set is in no cache; a loop that touches many ids has their cache lines fetched at the same time instead of one after
 // the other, which saves a third of what a batch of a hundred costs.
 func (s *Set) Touch(id uint64) uint64 {
@@ -159,15 +186,66 @@ func (s *Set) mask() uint64 { return uint64(len(s.hashes)) - 1 }
 // so the ring is the next power of two above maxEntries.
 func (s *Set) ringLimit() int { return max(minRing, 1<<bits.Len(uint(s.maxEntries-1))) }
 
+// secondsAt returns now as the ring has it. The first call sets what it counts from.
 func (s *Set) secondsAt(now time.Time) uint32 {
-	return uint32(max(0, now.Sub(s.start)/time.Second)) //nolint:gosec // 136 years
+	if s.start.IsZero() {
+		s.start = now.Add(-time.Hour) // room for a clock that steps backwards
+	}
+	return uint32(min(max(0, now.Sub(s.start)/time.Second), undecided-1)) //nolint:gosec // fits
 }
 
-// expired says whether what is in slot was added longer ago than the window. A clock that steps backwards makes
+// valid says whether what is in slot was added, and not longer ago than the window. A clock that steps backwards makes
 // ids last longer, never shorter.
-func (s *Set) expired(slot uint64, now uint32) bool {
+func (s *Set) valid(slot uint64, now uint32) bool {
 	at := s.seconds[slot]
-	return now > at && now-at > s.window
+	return at < undecided && (now <= at || now-at <= s.window)
+}
+
+// makeRoom forgets the oldest ids that are not valid any more, and if the set is full others, until there is room
+// for one more. What is undecided is never forgotten: the set may hold more than maxEntries for that.
+func (s *Set) makeRoom(now uint32) (evictedEarly int) {
+	for s.head < s.tail {
+		slot := s.head & s.mask()
+		full := s.Len() >= s.maxEntries || int(s.tail-s.head) >= s.ringLimit() //nolint:gosec // as in Len
+		if s.hashes[slot] == 0 {
+			s.removed--
+		} else if s.seconds[slot] > undecided {
+			if !full || s.Len() == s.claimed {
+				break
+			}
+			s.moveOldest()
+			continue
+		} else if s.valid(slot, now) {
+			if !full {
+				break
+			}
+			evictedEarly++
+		}
+		s.head++
+	}
+	s.grow()
+	return evictedEarly
+}
+
+// moveOldest makes the oldest id, which is undecided, the newest. Its cell becomes stale as if it were evicted.
+func (s *Set) moveOldest() {
+	id, state := s.hashes[s.head&s.mask()], s.seconds[s.head&s.mask()]
+	if s.moved == nil {
+		s.moved = make(map[uint64]uint64)
+	}
+	s.moved[s.head] = s.tail
+	s.head++
+	s.append(id, state)
+}
+
+// append notes id as the newest, and returns its position. There is room for it.
+func (s *Set) append(id uint64, state uint32) (position uint64) {
+	position = s.tail
+	slot := position & s.mask()
+	s.hashes[slot], s.seconds[slot] = id, state
+	s.insert(id, position)
+	s.tail++
+	return position
 }
 
 // grow makes room for one more in the ring and in the table.

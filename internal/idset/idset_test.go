@@ -101,25 +101,27 @@ func TestSetAgainstModel(t *testing.T) {
 
 func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
 	type entry struct {
-		id      uint64
-		at      time.Time
-		removed bool
+		id               uint64
+		at               time.Time
+		removed, refused bool
+		owner            uint32 // not 0: undecided
 	}
 	var model []entry // as the ring
 	now := epoch
-	expired := func(e entry) bool { return now.Sub(e.at) > time.Minute }
+	valid := func(e entry) bool { return e.owner == 0 && !e.refused && now.Sub(e.at) <= time.Minute }
 	index := func(id uint64) int {
 		return slices.IndexFunc(model, func(e entry) bool { return e.id == id && !e.removed })
 	}
-	contains := func(id uint64) bool { i := index(id); return i >= 0 && !expired(model[i]) }
-	length := func() (n int) {
+	contains := func(id uint64) bool { i := index(id); return i >= 0 && valid(model[i]) }
+	count := func(f func(e entry) bool) (n int) {
 		for _, e := range model {
-			if !e.removed {
+			if !e.removed && f(e) {
 				n++
 			}
 		}
 		return n
 	}
+	length := func() int { return count(func(entry) bool { return true }) }
 	remove := func(id uint64) {
 		if i := index(id); i >= 0 {
 			model[i].removed = true
@@ -128,24 +130,35 @@ func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
 			model = model[:len(model)-1]
 		}
 	}
-	add := func(id uint64) (early int) {
-		remove(id)
+	add := func(e entry) (early int) {
+		remove(e.id)
 		for len(model) > 0 {
-			if oldest := model[0]; !oldest.removed && !expired(oldest) {
-				if length() < s.maxEntries && len(model) < s.ringLimit() {
-					break
-				}
+			oldest := model[0]
+			full := length() >= s.maxEntries || len(model) >= s.ringLimit()
+			claimed := count(func(e entry) bool { return e.owner != 0 })
+			if oldest.owner != 0 && full && length() > claimed {
+				model = append(model[1:], oldest)
+				continue
+			}
+			good := !oldest.removed && valid(oldest)
+			if oldest.owner != 0 || good && !full {
+				break
+			}
+			if good {
 				early++
 			}
 			model = model[1:]
 		}
-		model = append(model, entry{id: id, at: now})
+		model = append(model, e)
 		return early
 	}
 
 	random := rand.New(rand.NewPCG(1, uint64(s.maxEntries)))
 	universe := uint64(2*s.maxEntries + 1)
-	for step := range 3000 {
+	type claim struct{ ids, positions []uint64 }
+	claims := map[uint32]*claim{}
+	undecided := func(id uint64) bool { i := index(id); return i >= 0 && model[i].owner != 0 }
+	for step := range 5000 {
 		id := idOf(random.Uint64N(universe))
 		switch random.IntN(20) {
 		case 0:
@@ -155,19 +168,60 @@ func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
 				now = now.Add(2 * time.Minute)
 			}
 		case 2, 3:
-			remove(id)
-			s.Remove(id)
-		case 4: // a call that is refused
-			for k := range random.Uint64N(10) {
-				add(idOf(k))
-				s.Add(idOf(k), now)
+			if !undecided(id) {
+				remove(id)
+				s.Remove(id)
 			}
-			for k := range uint64(10) {
-				remove(idOf(k))
-				s.Remove(idOf(k))
+		case 4: // a call that is refused
+			var ids []uint64
+			for k := range random.Uint64N(10) {
+				if id := idOf(k); !undecided(id) {
+					require.Equal(t, add(entry{id: id, at: now}), s.Add(id, now))
+					ids = append(ids, id)
+				}
+			}
+			for _, id := range ids {
+				remove(id)
+				s.Remove(id)
+			}
+		case 5, 6, 7, 8, 9, 10, 11:
+			owner := 1 + random.Uint32N(3)
+			var holder uint32
+			var early int
+			claimed := true
+			if i := index(id); i >= 0 && model[i].refused {
+				model[i].refused, model[i].owner = false, owner
+			} else if i >= 0 && (model[i].owner != 0 || valid(model[i])) {
+				holder, claimed = model[i].owner, false
+			} else {
+				early = add(entry{id: id, owner: owner})
+			}
+			position, gotHolder, gotEarly := s.Claim(id, owner, now)
+			require.Equal(t, claimed, position != 0)
+			require.Equal(t, holder, gotHolder)
+			require.Equal(t, early, gotEarly)
+			if claimed {
+				if claims[owner] == nil {
+					claims[owner] = new(claim)
+				}
+				claims[owner].ids = append(claims[owner].ids, id)
+				claims[owner].positions = append(claims[owner].positions, position)
+			}
+		case 12:
+			owner := 1 + random.Uint32N(3)
+			if c := claims[owner]; c != nil {
+				added := random.IntN(2) == 0
+				for _, id := range c.ids {
+					e := &model[index(id)]
+					e.owner, e.refused, e.at = 0, !added, now
+				}
+				s.Decide(c.positions, added, now)
+				delete(claims, owner)
 			}
 		default:
-			require.Equal(t, add(id), s.Add(id, now))
+			if !undecided(id) {
+				require.Equal(t, add(entry{id: id, at: now}), s.Add(id, now))
+			}
 		}
 		require.Equal(t, length(), s.Len())
 		require.Equal(t, contains(id), s.Contains(id, now))
@@ -186,6 +240,11 @@ func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
 			require.Equal(t, s.Len(), live)
 		}
 	}
+	for _, c := range claims {
+		s.Decide(c.positions, true, now)
+	}
+	require.Empty(t, s.moved)
+	require.Zero(t, s.claimed)
 }
 
 func TestSetMemory(t *testing.T) {

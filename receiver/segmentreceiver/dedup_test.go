@@ -6,7 +6,6 @@ package segmentreceiver
 import (
 	"context"
 	"errors"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -27,6 +26,19 @@ func eventsOf(hashes ...uint64) []event {
 	return events
 }
 
+// tryClaim is claim without its count.
+func (d *deduplicator) tryClaim(c *claim, events []event, now time.Time) <-chan struct{} {
+	wait, _ := d.claim(c, events, now)
+	return wait
+}
+
+// undecided returns how many claims there are.
+func (d *deduplicator) undecided() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.claims) - 1 - len(d.free)
+}
+
 func duplicates(events []event) []bool {
 	var marks []bool
 	for _, e := range events {
@@ -41,40 +53,70 @@ func TestDeduplicator(t *testing.T) {
 	var first, second, third claim
 
 	events := eventsOf(1, 0, 2, 1, 0)
-	require.Nil(t, d.claim(&first, events, now))
+	require.Nil(t, d.tryClaim(&first, events, now))
 	assert.Equal(t, []bool{false, false, false, true, false}, duplicates(events), "0 is no id")
 
 	// A copy of what is undecided: nothing is claimed, not even what nobody else claims.
-	wait := d.claim(&second, eventsOf(3, 2), now)
+	wait := d.tryClaim(&second, eventsOf(3, 2), now)
 	require.NotNil(t, wait)
-	require.Nil(t, d.claim(&third, eventsOf(3), now))
-	d.release(&third)
+	require.Nil(t, d.tryClaim(&third, eventsOf(3), now))
+	d.release(&third, now)
 
-	d.release(&first)
+	d.release(&first, now)
 	<-wait
 	events = eventsOf(3, 2)
-	require.Nil(t, d.claim(&second, events, now))
+	require.Nil(t, d.tryClaim(&second, events, now))
 	assert.Equal(t, []bool{false, false}, duplicates(events), "it takes the place of what was refused")
 	d.commit(&second, now)
-	d.release(&second) // nothing to release
+	d.release(&second, now) // nothing to release
 
 	events = eventsOf(1, 2, 3)
-	require.Nil(t, d.claim(&first, events, now))
+	require.Nil(t, d.tryClaim(&first, events, now))
 	assert.Equal(t, []bool{false, true, true}, duplicates(events))
 	d.commit(&first, now)
-	assert.Zero(t, d.undecided.count)
+	assert.Zero(t, d.undecided())
 
 	events = eventsOf(2)
-	require.Nil(t, d.claim(&third, events, now.Add(2*time.Hour)))
+	require.Nil(t, d.tryClaim(&third, events, now.Add(2*time.Hour)))
 	assert.Equal(t, []bool{false}, duplicates(events), "the window is over")
-	d.release(&third)
+	d.release(&third, now)
 }
 
 func TestDeduplicatorCountsEarlyEvictions(t *testing.T) {
 	d := newDeduplicator(time.Hour, 2)
 	var c claim
-	require.Nil(t, d.claim(&c, eventsOf(1, 2, 3), testReceived))
-	assert.Equal(t, 1, d.commit(&c, testReceived))
+	claim := func(ids ...uint64) (evicted int) {
+		wait, evicted := d.claim(&c, eventsOf(ids...), testReceived)
+		require.Nil(t, wait)
+		d.commit(&c, testReceived)
+		return evicted
+	}
+	assert.Zero(t, claim(1, 2, 3), "what is undecided is not forgotten")
+	assert.Equal(t, 2, claim(4))
+}
+
+// TestWhatIsRefusedTakesNoRoom: clients repeat what is refused, for as long as an outage lasts.
+func TestWhatIsRefusedTakesNoRoom(t *testing.T) {
+	d := newDeduplicator(time.Hour, 100)
+	var taken, first, second claim
+	require.Nil(t, d.tryClaim(&taken, eventsOf(1000, 1001), testReceived))
+	d.commit(&taken, testReceived)
+	for range 1000 {
+		for _, c := range []*claim{&first, &second} { // so that there is always one undecided
+			d.release(c, testReceived)
+			ids := []uint64{1, 2, 3}
+			if c == &second {
+				ids = []uint64{4, 5, 6}
+			}
+			wait, evicted := d.claim(c, eventsOf(ids...), testReceived)
+			require.Nil(t, wait)
+			require.Zero(t, evicted)
+		}
+	}
+	assert.Equal(t, 8, d.ids.Len())
+	events := eventsOf(1000, 1001)
+	require.Nil(t, d.tryClaim(&taken, events, testReceived))
+	assert.Equal(t, []bool{true, true}, duplicates(events))
 }
 
 // TestDeduplicatorUnderRandomFates has many requests with overlapping ids claim at once, and the pipeline refuse half
@@ -95,12 +137,12 @@ func TestDeduplicatorUnderRandomFates(t *testing.T) {
 				}
 				for done := false; !done; {
 					events := eventsOf(ids...)
-					if wait := d.claim(&c, events, testReceived); wait != nil {
+					if wait := d.tryClaim(&c, events, testReceived); wait != nil {
 						<-wait
 						continue
 					}
 					if rnd.IntN(2) == 0 {
-						d.release(&c)
+						d.release(&c, testReceived)
 						continue
 					}
 					mu.Lock()
@@ -121,7 +163,7 @@ func TestDeduplicatorUnderRandomFates(t *testing.T) {
 	for id, n := range taken {
 		assert.Equal(t, 1, n, id)
 	}
-	assert.Zero(t, d.undecided.count)
+	assert.Zero(t, d.undecided())
 }
 
 // TestACopyWaitsForTheFirst sends a message, and its copy while the pipeline is at it.
@@ -147,12 +189,7 @@ func TestACopyWaitsForTheFirst(t *testing.T) {
 		require.Eventually(t, func() bool {
 			tr.dedup.mu.Lock()
 			defer tr.dedup.mu.Unlock()
-			for _, cell := range tr.dedup.undecided.cells {
-				if cell.claim != nil {
-					return cell.claim.decided != nil
-				}
-			}
-			return false
+			return slices.ContainsFunc(tr.dedup.claims, func(c *claim) bool { return c != nil && c.decided != nil })
 		}, 5*time.Second, time.Millisecond)
 		assert.Empty(t, second)
 
@@ -179,40 +216,5 @@ func TestAPanicReleasesTheClaim(t *testing.T) {
 	d.events[0].hash = 7
 	q.decoder = *d
 	assert.Panics(t, func() { _ = tr.deliver(t.Context(), q) })
-	assert.Zero(t, tr.dedup.undecided.count)
-}
-
-// TestPending compares the table with a map while it grows and shrinks.
-func TestPending(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	var p pending
-	want := map[uint64]*claim{}
-	for range 20_000 {
-		id := random.Uint64N(1000) * 0x100000001 // many with the same home
-		if id%3 == 0 {
-			id &^= 0xff
-		}
-		switch c := want[id]; {
-		case c == nil && len(want) < 700:
-			want[id] = &claim{}
-			p.grow(1)
-			p.fill(p.at(id), id, want[id])
-		case c != nil && random.IntN(2) == 0:
-			p.remove([]uint64{id})
-			delete(want, id)
-		default:
-			require.Same(t, c, p.cells[p.at(id)].claim)
-		}
-		require.Equal(t, len(want), p.count)
-		if len(want) > 500 && random.IntN(100) == 0 { // a claim that holds all, or all but one
-			ids := slices.Collect(maps.Keys(want))[random.IntN(2):]
-			p.remove(ids)
-			for _, id := range ids {
-				delete(want, id)
-			}
-		}
-	}
-	for id := range uint64(1000) {
-		require.Same(t, want[id*0x100000001], p.cells[p.at(id*0x100000001)].claim)
-	}
+	assert.Zero(t, tr.dedup.undecided())
 }

@@ -280,9 +280,12 @@ func (r *segmentReceiver) unauthorized(q *request, message string) error {
 func (r *segmentReceiver) deliver(ctx context.Context, q *request) error {
 	d := &q.decoder
 	if r.dedup != nil {
-		defer r.dedup.release(&q.claim) // whatever happens; nothing after commit
+		defer r.dedup.release(&q.claim, q.received) // whatever happens; nothing after commit
 		for {
-			wait := r.dedup.claim(&q.claim, d.events, q.received)
+			wait, evicted := r.dedup.claim(&q.claim, d.events, q.received)
+			if evicted > 0 {
+				r.telemetry.builder.ReceiverSegmentIdsEvicted.Add(ctx, int64(evicted))
+			}
 			if wait == nil {
 				break
 			}
@@ -328,9 +331,7 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 		return pipelineRefusal(err)
 	}
 	if r.dedup != nil {
-		if evicted := r.dedup.commit(&q.claim, q.received); evicted > 0 {
-			r.telemetry.builder.ReceiverSegmentIdsEvicted.Add(ctx, int64(evicted))
-		}
+		r.dedup.commit(&q.claim, q.received)
 	}
 	return nil
 }

@@ -620,7 +620,7 @@ func TestAWebhookSurvivesAPanic(t *testing.T) {
 	tr := startReceiver(t, func(c *Config) { c.Webhook = configoptional.Some(WebhookConfig{Path: "/hook"}) })
 	tr.consume(func(context.Context, pmetric.Metrics) error { panic("broken component") })
 	assert.Equal(t, http.StatusServiceUnavailable, tr.post("/hook", `{"type":"track","event":"e","messageId":"1"}`).status)
-	assert.Zero(t, tr.dedup.undecided.count)
+	assert.Zero(t, tr.dedup.undecided())
 }
 
 func TestSlowBodiesAreRefused(t *testing.T) {

@@ -53,7 +53,7 @@ func TestTelemetry(t *testing.T) {
 		`7,{"type":"x"},{"type":"track"},{"type":"track","event":"e","properties":{"value":"x"}},{"type":"track","x":NaN},`+
 		`{"type":"track","event":"e","x":"`+strings.Repeat("x", 33<<10)+`"},{"type":"track","event":"e","messageId":"2"}]}`))
 	refuse = true
-	assert.Equal(t, 503, post("/v1/batch", `{"batch":[{"type":"track","event":"e"},{"type":"identify"}]}`))
+	assert.Equal(t, 503, post("/v1/batch", `{"batch":[{"type":"track","event":"e","messageId":"3"},{"type":"identify"}]}`))
 	refuse = false
 	assert.Equal(t, 400, post("/v1/track", `{}`))
 	assert.Equal(t, 400, post("/v1/track", `{`))
@@ -89,7 +89,7 @@ func TestTelemetry(t *testing.T) {
 		requests(200, 1), requests(400, 2), requests(503, 1), requests(405, 1), requests(404, 1),
 	}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 	metadatatest.AssertEqualReceiverSegmentRequestBytes(t, tel, []metricdata.DataPoint[int64]{{Value: int64(bytes)}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
-	metadatatest.AssertEqualReceiverSegmentIdsEvicted(t, tel, []metricdata.DataPoint[int64]{{Value: 1}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
+	metadatatest.AssertEqualReceiverSegmentIdsEvicted(t, tel, []metricdata.DataPoint[int64]{{Value: 2}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 
 	accepted, err := tel.GetMetric("otelcol_receiver_accepted_metric_points")
 	require.NoError(t, err)
