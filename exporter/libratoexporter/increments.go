@@ -58,6 +58,8 @@ type increments struct {
 	ids      *idset.Set
 	refused  *refusals
 
+	idsTouched uint64 // of no meaning, see idset.Set.Touch
+
 	maxAge, maxFuture int64 // seconds
 	flush             int64 // nanoseconds
 	most              int   // max_increments
@@ -132,6 +134,11 @@ func (s *increments) stage(samples []sample, now int64) error {
 		return errFull
 	}
 	at := time.Unix(0, now)
+	for i, st := range s.streams.found {
+		if id := samples[i].id; id != 0 && st != nil {
+			s.idsTouched ^= s.ids.Touch(id ^ st.id)
+		}
+	}
 	for i := range samples {
 		p := &samples[i]
 		st, why := s.streams.found[i], reason("")
