@@ -191,7 +191,7 @@ func (s *Set) secondsAt(now time.Time) uint32 {
 	if s.start.IsZero() {
 		s.start = now.Add(-time.Hour) // room for a clock that steps backwards
 	}
-	return uint32(min(max(0, now.Sub(s.start)/time.Second), undecided-1)) //nolint:gosec // fits
+	return uint32(min(max(0, now.Sub(s.start)/time.Second), undecided-1))
 }
 
 // valid says whether what is in slot was added, and not longer ago than the window. A clock that steps backwards makes
@@ -204,20 +204,22 @@ func (s *Set) valid(slot uint64, now uint32) bool {
 // makeRoom forgets the oldest ids that are not valid any more, and if the set is full others, until there is room
 // for one more. What is undecided is never forgotten: the set may hold more than maxEntries for that.
 func (s *Set) makeRoom(now uint32) (evictedEarly int) {
+oldest:
 	for s.head < s.tail {
 		slot := s.head & s.mask()
 		full := s.Len() >= s.maxEntries || int(s.tail-s.head) >= s.ringLimit() //nolint:gosec // as in Len
-		if s.hashes[slot] == 0 {
+		switch {
+		case s.hashes[slot] == 0:
 			s.removed--
-		} else if s.seconds[slot] > undecided {
+		case s.seconds[slot] > undecided:
 			if !full || s.Len() == s.claimed {
-				break
+				break oldest
 			}
 			s.moveOldest()
 			continue
-		} else if s.valid(slot, now) {
+		case s.valid(slot, now):
 			if !full {
-				break
+				break oldest
 			}
 			evictedEarly++
 		}

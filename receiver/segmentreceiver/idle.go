@@ -15,27 +15,34 @@ import (
 	"time"
 )
 
-// parkAfter is how long a connection is idle before it is parked. The shorter it is, the fewer connections hold what
-// net/http gives each; a client that sends again sooner costs nothing, one that sends later some 50 µs of CPU time.
-const parkAfter = 50 * time.Millisecond
+const (
+	// lendAlways is how many connections net/http keeps even if they are idle, at 20 kB each. Whoever has fewer notices nothing
+	// of parking.
+	lendAlways = 128
+	// parkAfter is how long a connection beyond those is idle before it is parked. The shorter it is, the fewer hold what
+	// net/http gives each; a client that sends again sooner costs nothing, one that sends later some 50 µs of CPU time.
+	parkAfter = 50 * time.Millisecond
+)
 
-// parkingListener keeps the connections that wait for a request, and lends net/http those that have begun one.
+// parkingListener lends connections to net/http, and where there are many, keeps those that wait for a request.
 //
 // net/http holds 8 kB of buffers and an 8 kB stack for a connection even if nothing comes on it. Parked, a connection is
-// its socket and a goroutine of 2 kB that reads one byte. Of 2,000 connections the resident memory, with and without:
+// its socket and a goroutine of 2 kB that reads one byte. The resident memory of 2,000 connections:
 //
-//	one request each, one after the other     16 MiB instead of 42 (the bench)
-//	a request every five seconds each         10 MiB instead of 51
-//	one request each, all at the same time    20 to 30 MiB instead of 43; Go keeps what it once needed
+//	one request each, one after the other     15 to 18 MiB instead of 42 (the bench)
+//	all at the same time                      20 to 30 MiB instead of 43: Go keeps what it once needed
 //
-// A connection is parked when it is new, and when it has been idle for parkAfter: net/http reads the end of the connection,
-// gives its memory back and closes, which parks. With the next byte, net/http accepts it as a new connection. Its timeouts
-// hold for parked ones: ReadHeaderTimeout until the first request begins, IdleTimeout until any other does.
+// Once lendAlways are lent, a new connection is parked at once, and one beyond them when it has been idle for
+// parkAfter: net/http reads the end of the connection, gives its memory back and closes, which parks. With the next byte,
+// net/http accepts it as a new connection. Its timeouts hold for parked ones: ReadHeaderTimeout until the first request
+// begins, IdleTimeout until any other does.
 type parkingListener struct {
 	*net.TCPListener
 	server *http.Server
+	always int64 // see lendAlways
 	after  time.Duration
-	ready  chan *parkingConn // with a byte
+	lent   atomic.Int64
+	ready  chan *parkingConn // to be lent
 	failed chan error        // of TCPListener.Accept
 
 	mu         sync.Mutex
@@ -46,7 +53,7 @@ type parkingListener struct {
 
 // parkIdle returns the listener that the server is to Serve. What is no TCP listener stays as it is: TLS has a state of its
 // own, and net/http has to see it. HTTP/2 must not be parked; confighttp has it with TLS only.
-func parkIdle(server *http.Server, listener net.Listener, after time.Duration) net.Listener {
+func parkIdle(server *http.Server, listener net.Listener, always int64, after time.Duration) net.Listener {
 	tcp, ok := listener.(*net.TCPListener)
 	if !ok {
 		return listener
@@ -61,7 +68,7 @@ func parkIdle(server *http.Server, listener net.Listener, after time.Duration) n
 		}
 	}
 	l := &parkingListener{
-		TCPListener: tcp, server: server, after: after,
+		TCPListener: tcp, server: server, always: always, after: after,
 		ready: make(chan *parkingConn), failed: make(chan error),
 		parked: make(map[*parkingConn]struct{}), closed: make(chan struct{}),
 	}
@@ -69,10 +76,14 @@ func parkIdle(server *http.Server, listener net.Listener, after time.Duration) n
 	return l
 }
 
-// acceptAll parks what comes until the listener is closed.
+// acceptAll lends or parks what comes until the listener is closed.
 func (l *parkingListener) acceptAll() {
 	for {
 		tcp, err := l.AcceptTCP()
+		if err == nil && l.lent.Load() < l.always {
+			l.lend(&parkingConn{TCPConn: tcp, listener: l})
+			continue
+		}
 		if err == nil {
 			var until time.Time
 			if timeout := cmp.Or(l.server.ReadHeaderTimeout, l.server.ReadTimeout); timeout > 0 {
@@ -89,7 +100,7 @@ func (l *parkingListener) acceptAll() {
 	}
 }
 
-// Accept returns the next connection that has a byte.
+// Accept returns the next connection that is lent.
 func (l *parkingListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
@@ -98,6 +109,16 @@ func (l *parkingListener) Accept() (net.Conn, error) {
 		return nil, err
 	case <-l.closed:
 		return nil, net.ErrClosed
+	}
+}
+
+// lend hands c to Accept.
+func (l *parkingListener) lend(c *parkingConn) {
+	l.lent.Add(1)
+	select {
+	case l.ready <- c:
+	case <-l.closed:
+		c.Close()
 	}
 }
 
@@ -131,7 +152,7 @@ func (l *parkingListener) park(tcp *net.TCPConn, until time.Time) {
 	go c.wait()
 }
 
-// parkingConn is a connection from the time it is parked until net/http gives it back. Only the goroutine that has it uses
+// parkingConn is a connection from the time it is accepted or parked until net/http gives it back. Only the goroutine that has it uses
 // the fields, first wait and then net/http's. (That has a second one that reads while a request is answered; then none of
 // them changes.)
 type parkingConn struct {
@@ -149,7 +170,7 @@ type parkingConn struct {
 	closed  atomic.Bool
 }
 
-// wait reads a byte and hands c to Accept. It is small so that its stack stays at 2 kB.
+// wait reads a byte and lends c. It is small so that its stack stays at 2 kB.
 func (c *parkingConn) wait() {
 	l := c.listener
 	defer l.goroutines.Done()
@@ -165,11 +186,7 @@ func (c *parkingConn) wait() {
 		return
 	}
 	c.unread = c.first[:n]
-	select {
-	case l.ready <- c:
-	case <-l.closed:
-		c.TCPConn.Close()
-	}
+	l.lend(c)
 }
 
 // SetReadDeadline sets the deadline for parking instead when net/http begins to wait for a request, so that this takes no
@@ -178,6 +195,9 @@ func (c *parkingConn) SetReadDeadline(t time.Time) error {
 	switch {
 	case c.answered:
 		c.answered = false
+		if c.listener.lent.Load() <= c.listener.always {
+			break
+		}
 		if soon := time.Now().Add(c.listener.after); t.IsZero() || soon.Before(t) {
 			c.waiting, c.until = true, t
 			t = soon
@@ -190,8 +210,10 @@ func (c *parkingConn) SetReadDeadline(t time.Time) error {
 
 // Read returns io.EOF when it is time to park c.
 func (c *parkingConn) Read(b []byte) (int, error) {
-	if len(c.unread) > 0 {
+	if c.size == 0 {
 		c.size = len(b)
+	}
+	if len(c.unread) > 0 {
 		n := copy(b, c.unread)
 		c.unread = c.unread[n:]
 		return n, nil
@@ -217,13 +239,13 @@ func (c *parkingConn) Read(b []byte) (int, error) {
 
 // Close parks c if it is time. Shutdown and net/http's goroutine for c may both call it; by then the socket may be another's.
 func (c *parkingConn) Close() error {
-	switch {
-	case c.closed.Swap(true):
+	if c.closed.Swap(true) {
 		return net.ErrClosed
-	case c.parking.Load():
+	}
+	c.listener.lent.Add(-1)
+	if c.parking.Load() {
 		c.listener.park(c.TCPConn, c.until)
 		return nil
-	default:
-		return c.TCPConn.Close()
 	}
+	return c.TCPConn.Close()
 }

@@ -44,6 +44,11 @@ type parkingServer struct {
 
 func serveParking(t *testing.T, after time.Duration, change ...func(*http.Server)) *parkingServer {
 	t.Helper()
+	return serveParkingBeyond(t, 0, after, change...)
+}
+
+func serveParkingBeyond(t *testing.T, always int64, after time.Duration, change ...func(*http.Server)) *parkingServer {
+	t.Helper()
 	s := &parkingServer{t: t}
 	s.Server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
@@ -69,7 +74,7 @@ func serveParking(t *testing.T, after time.Duration, change ...func(*http.Server
 	}
 	tcp, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
 	require.NoError(t, err)
-	s.listener = parkIdle(s.Server, tcp, after).(*parkingListener)
+	s.listener = parkIdle(s.Server, tcp, always, after).(*parkingListener)
 	var serving sync.WaitGroup
 	serving.Go(func() { assert.ErrorIs(t, s.Serve(s.listener), http.ErrServerClosed) })
 	t.Cleanup(func() {
@@ -155,6 +160,33 @@ func TestParkedConnectionsAreServedAgain(t *testing.T) {
 		s.awaitParked(1)
 		assert.Equal(t, int64(k+1), s.accepted.Load())
 	}
+}
+
+// TestParkingLeavesSomeToNetHTTP: whoever has few connections notices nothing of it.
+func TestParkingLeavesSomeToNetHTTP(t *testing.T) {
+	const always = 2
+	s := serveParkingBeyond(t, always, time.Millisecond)
+	var clients []*parkingClient
+	for i := range always {
+		c := s.dial()
+		require.Eventually(t, func() bool { return s.inside.Load() == int64(i+1) }, 10*time.Second, time.Millisecond, "lent before it sends")
+		c.exchange(t, "first")
+		clients = append(clients, c)
+	}
+	time.Sleep(20 * time.Millisecond)
+	require.Equal(t, int64(always), s.inside.Load())
+	for range 3 {
+		c := s.dial()
+		c.exchange(t, "first")
+		clients = append(clients, c)
+	}
+	settled := func() bool { return s.inside.Load() <= always && int(s.inside.Load())+s.parked() == len(clients) }
+	require.Eventually(t, settled, 10*time.Second, time.Millisecond)
+	for _, c := range clients {
+		c.exchange(t, "again")
+		require.NoError(t, c.Close())
+	}
+	require.Eventually(t, func() bool { return s.inside.Load() == 0 && s.listener.lent.Load() == 0 && s.parked() == 0 }, 10*time.Second, time.Millisecond)
 }
 
 // TestParkingLosesNothing pauses around the moment of parking, where a request and the parking meet.
@@ -408,6 +440,10 @@ func TestReceiverParksConnections(t *testing.T) {
 	assert.Nil(t, plain.server.Protocols, "or it may speak HTTP/2 without TLS, which must not be parked")
 	l := plain.listener.(*parkingListener)
 	s := &parkingServer{t: t, listener: l}
+	for range lendAlways {
+		s.dial()
+	}
+	require.Eventually(t, func() bool { return l.lent.Load() == lendAlways }, 10*time.Second, time.Millisecond)
 	for range 2 {
 		post(plain.url)
 		s.awaitParked(1)

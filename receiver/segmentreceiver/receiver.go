@@ -153,7 +153,7 @@ func (r *segmentReceiver) Start(ctx context.Context, host component.Host) error 
 	if err != nil {
 		return err
 	}
-	listener = parkIdle(server, listener, parkAfter)
+	listener = parkIdle(server, listener, lendAlways, parkAfter)
 	r.server, r.listener = server, listener
 	r.settings.Logger.Info("taking events", zap.Stringer("address", listener.Addr()))
 	r.serving.Go(func() {
