@@ -56,8 +56,9 @@ const idleStream = time.Hour
 // The longest that the first caller of a group waits for others.
 const groupWait = 2 * time.Millisecond
 
-// worthACommit is how many samples are worth a transaction of their own: what they cost is more than what it costs.
-const worthACommit = 64
+// worthACommit is how many samples are worth a transaction of their own. At 2,400 requests of 100 events a second, between 64,
+// 150 and 250: 4.4, 3.7 and 3.6 µs CPU an event, p50 0.6, 0.9 and 1.2 ms, p99 6.8, 4.9 and 6.0 ms (bench -load).
+const worthACommit = 150
 
 // journal puts every change of the increments through one writer and, with storage, on disk before it counts.
 type journal struct {
