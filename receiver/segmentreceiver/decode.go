@@ -11,7 +11,7 @@ package segmentreceiver
 // json.go has what it needs of JSON, time.go of times.
 //
 // The bytes are walked once. Whatever is not needed is skipped, but checked on the way: body is JSON or it is refused.
-// Positions are indexes into decoder.body, which ends with zeros, so that reading a byte or eight at a position up to
+// Positions are indexes into decoder.body, which ends with zeros, so that reading a byte or sixteen at a position up to
 // its end needs no check; functions take the position of what they read and return the one after it, or -1 when
 // the JSON cannot be followed (decoder.err says why). What can be followed yet is not JSON, like the NaN that Python
 // writes, costs the message that holds it, not its neighbours.
@@ -214,7 +214,7 @@ func (d *decoder) begin(body []byte, s shape, element int) {
 }
 
 // decode reads body, one message of the given type; typeUnknown takes the message's own. The body is free again
-// when the events and d are no longer used; up to eight bytes after its end, within its capacity, are overwritten.
+// when the events and d are no longer used; up to sixteen bytes after its end, within its capacity, are overwritten.
 func (d *decoder) decode(body []byte, typ messageType) *bodyError {
 	d.begin(body, shapeMessage, 0)
 	i := d.space(0)

@@ -29,7 +29,7 @@ const retryAfter = "5"
 // request is what one request needs. It is pooled; nothing of it outlives the answer, except that a webhook's belongs
 // to its delivery.
 type request struct {
-	buf      []byte // the body, and eight bytes of room for the decoder
+	buf      []byte // the body, and room for the padding of the decoder
 	decoder  decoder
 	builder  metricsBuilder
 	hasher   idset.Hasher

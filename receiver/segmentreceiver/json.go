@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// padding follows the body: eight zeros, so that eight bytes can be read at its last.
-var padding [8]byte
+// padding follows the body: zeros, so that sixteen bytes can be read at its last.
+var padding [16]byte
 
 // maxDepth is how deep a value may be nested below the fields that are read.
 const maxDepth = 512
@@ -281,27 +281,19 @@ func special(b []byte) uint64 {
 func (d *decoder) str(i int) (next int, escaped bool) {
 	b := d.body
 	for {
-		// Sixteen bytes a turn while there are so many: a tenth less for a whole batch.
-		for i+16 <= len(b) {
+		// Sixteen bytes a turn: a tenth less for a whole batch.
+		for {
 			w := b[i : i+16 : i+16]
 			if m := special(w); m != 0 {
 				i += bits.TrailingZeros64(m) / 8
-				goto found
+				break
 			}
 			if m := special(w[8:]); m != 0 {
 				i += 8 + bits.TrailingZeros64(m)/8
-				goto found
+				break
 			}
 			i += 16
 		}
-		for {
-			if m := special(b[i:]); m != 0 {
-				i += bits.TrailingZeros64(m) / 8
-				break
-			}
-			i += 8
-		}
-	found:
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, escaped
