@@ -4,6 +4,7 @@
 package segmentreceiver
 
 import (
+	"bytes"
 	"hash/maphash"
 	"math/bits"
 	"strings"
@@ -108,7 +109,7 @@ func (b *metricsBuilder) group(events []event, properties []property) {
 		}
 		b.groups[n].count++
 		b.groupOf = append(b.groupOf, n)
-		if string(e.source) != string(source) {
+		if !bytes.Equal(e.source, source) {
 			source = e.source
 			room += len(source)
 		}
@@ -124,7 +125,7 @@ func (b *metricsBuilder) groupNamed(name []byte) int32 {
 	mask := uint64(len(b.cells) - 1) //nolint:gosec // a length
 	i := maphash.Bytes(nameSeed, name) & mask
 	for b.cells[i] != 0 {
-		if n := b.cells[i] - 1; string(b.groups[n].sent) == string(name) {
+		if n := b.cells[i] - 1; bytes.Equal(b.groups[n].sent, name) {
 			return n
 		}
 		i = (i + 1) & mask
