@@ -134,6 +134,18 @@ type size struct {
 	goal     float64 // of the CPU ratio; 0: none
 }
 
+// beyondIDs is more message ids than the collector remembers by default.
+const beyondIDs = 1_200_000
+
+// warmUp is how many requests come ahead of what is measured. Batches come until the set of message ids is full and the
+// heap has its size: should it grow meanwhile, that costs a page fault for each 4 kB.
+func (s size) warmUp() int {
+	if s.events == 1 {
+		return s.requests / 4
+	}
+	return beyondIDs / s.events
+}
+
 const pooledGzip = "the same, beside a bare handler that uses its gzip readers again"
 
 func (b *bench) sizes() []size {
@@ -152,7 +164,7 @@ func (b *bench) feed(s size, n int) feed {
 		// Their ids cannot be changed while the clock runs. They come again once the collector has forgotten them: it
 		// remembers a million.
 		body := b.recording.body(s.events, 0)
-		for len(b.zipped)*s.events < 1_200_000 {
+		for len(b.zipped)*s.events < beyondIDs {
 			numberBody(body, ids.Add(uint64(s.events))-uint64(s.events)) //nolint:gosec // a count
 			b.zipped = append(b.zipped, b.recording.request(body, s.events, true))
 		}
@@ -244,14 +256,8 @@ func (b *bench) cpu() error {
 		if err != nil {
 			return err
 		}
-		// Batches come until the set of message ids is full and the heap has its size: should it grow in a round, that costs a
-		// page fault for each 4 kB.
-		warm := s.requests / 4
-		if s.events > 1 {
-			warm = 1_200_000 / s.events
-		}
 		for _, t := range []*target{ours, bare} {
-			if _, err := t.run(b.feed(s, warm), 0); err != nil {
+			if _, err := t.run(b.feed(s, s.warmUp()), 0); err != nil {
 				return fmt.Errorf("%s: %w\n%s", t.name, err, t.logs.String())
 			}
 		}
@@ -568,7 +574,7 @@ func (b *bench) load(events string, during time.Duration, rate float64, with set
 		server, other = other, server
 	}
 	other.shut()
-	if _, err := server.run(b.feed(s, 1_200_000/s.events), 0); err != nil { // as in cpu
+	if _, err := server.run(b.feed(s, s.warmUp()), 0); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "load: process %d\n", server.cmd.Process.Pid)

@@ -38,7 +38,7 @@ func (h *Hasher) Hash(messageID []byte) uint64 {
 // it would have been the oldest. Not safe for concurrent use.
 //
 // An id is added either at once, by Add, or in two steps: Claim says that somebody is about to, and Decide whether they
-// did. To keep what is undecided in the set itself, not beside it, saves half of what deduplication costs: Claim has
+// did. To keep what is undecided in the set itself, not beside it, saves a third of what deduplication costs: Claim has
 // read the id's cache line anyway, and Decide reads none.
 type Set struct {
 	window     uint32 // seconds, rounded up

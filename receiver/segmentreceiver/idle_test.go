@@ -173,7 +173,7 @@ func TestParkingLeavesSomeToNetHTTP(t *testing.T) {
 		c.exchange(t, "first")
 		clients = append(clients, c)
 	}
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // twenty times as long as the others are idle before they are parked
 	require.Equal(t, int64(always), s.inside.Load())
 	for range 3 {
 		c := s.dial()
@@ -199,7 +199,7 @@ func TestParkingLosesNothing(t *testing.T) {
 		clients.Go(func() {
 			for k := range 60 {
 				c.exchange(t, fmt.Sprintf("client %d request %d %s", i, k, strings.Repeat("x", rand.IntN(10_000))))
-				time.Sleep(after/2 + rand.N(after))
+				time.Sleep(after/2 + rand.N(after)) // around the moment of parking
 			}
 		})
 	}
@@ -240,7 +240,7 @@ func TestParkingKeepsPartsOfRequests(t *testing.T) {
 				c := s.dial()
 				request := echoRequest("second")
 				begin(t, s, c, request[:size])
-				time.Sleep(2 * testParkAfter)
+				time.Sleep(2 * testParkAfter) // it would be parked by then
 				c.send(t, request[size:])
 				c.assertAnswer(t, "second")
 				s.awaitParked(1) // as ever
@@ -302,7 +302,7 @@ func TestParkingLeavesNoDeadline(t *testing.T) {
 			s.awaitParked(1)
 			request := echoRequest("slow")
 			c.send(t, request[:20])
-			time.Sleep(3 * testParkAfter)
+			time.Sleep(3 * testParkAfter) // as a slow client
 			c.send(t, request[20:])
 			c.assertAnswer(t, "slow")
 		}
@@ -410,11 +410,11 @@ func TestShutdownWhileParking(t *testing.T) {
 						assert.NotErrorIs(t, err, os.ErrDeadlineExceeded, "neither served nor closed")
 						return
 					}
-					time.Sleep(rand.N(2 * time.Millisecond))
+					time.Sleep(rand.N(2 * time.Millisecond)) // so that some are parked, others not
 				}
 			})
 		}
-		time.Sleep(rand.N(20 * time.Millisecond))
+		time.Sleep(rand.N(20 * time.Millisecond)) // Shutdown comes at any moment
 		require.NoError(t, s.Shutdown(context.WithoutCancel(t.Context())))
 		clients.Wait()
 		assert.Zero(t, s.parked())
