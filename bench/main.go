@@ -5,7 +5,7 @@
 // beside a bare net/http handler that reads the same requests and throws them away. Both run on this machine, in turn, so what
 // counts is their ratio. docs/performance.md says how to read what it prints.
 //
-//	go run .            everything, some fifteen minutes
+//	go run .            everything, some twenty minutes
 //	go run . -quick     shorter runs, three rounds; for a first look
 //	go run . -only cpu  one part: cpu, storage, latency, idle, scale or exact
 package main
@@ -114,8 +114,8 @@ func (b *bench) print() {
 		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", r.what, r.ours, r.bare, r.ratio, r.goal, mark)
 	}
 	fmt.Print(`
-How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, which alternate
-between the two; their ratio is the median of the rounds' ratios. Only ratios can be compared between machines and days. The bare handler reads the body, throws it away and answers the
+How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, each of which starts both
+anew, one after the other; their ratio is the median of the rounds' ratios. Only ratios can be compared between machines and days. The bare handler reads the body, throws it away and answers the
 same; the collector has its default settings, but for a flush interval of one second, and its share covers everything up to the post.
 `)
 }
@@ -136,15 +136,6 @@ type size struct {
 
 // beyondIDs is more message ids than the collector remembers by default.
 const beyondIDs = 1_200_000
-
-// warmUp is how many requests come ahead of what is measured. Batches come until the set of message ids is full and the
-// heap has its size: should it grow meanwhile, that costs a page fault for each 4 kB.
-func (s size) warmUp() int {
-	if s.events == 1 {
-		return s.requests / 4
-	}
-	return beyondIDs / s.events
-}
 
 const pooledGzip = "the same, beside a bare handler that uses its gzip readers again"
 
@@ -190,97 +181,141 @@ func (b *bench) feed(s size, n int) feed {
 type target struct {
 	*process
 	connections
-	sink string // where to see that all is drained; empty: nowhere
-	cost []time.Duration
-	last *result
+	sink *process // where to see that all is drained; nil: nowhere
 }
 
-func (b *bench) connect(p *process, sink string) (*target, error) {
+func (b *bench) connect(p *process, sink *process) (*target, error) {
 	cs, err := dial(p.addr, b.conns)
 	if err != nil {
-		p.stop()
 		return nil, err
 	}
 	return &target{process: p, connections: cs, sink: sink}, nil
 }
 
+// collector starts the collector with a sink of its own.
+func (b *bench) collector(s settings) (*target, error) {
+	sink, err := startSink()
+	if err != nil {
+		return nil, err
+	}
+	p, err := b.startCollector(sink.addr, s)
+	if err != nil {
+		return nil, err
+	}
+	return b.connect(p, sink)
+}
+
+// bare starts the bare handler.
+func (b *bench) bare(s settings) (*target, error) {
+	p, err := startBare(s.pooledBare)
+	if err != nil {
+		return nil, err
+	}
+	return b.connect(p, nil)
+}
+
 func (t *target) shut() {
 	t.close()
 	t.stop()
+	if t.sink != nil {
+		t.sink.stop()
+	}
 }
 
-// round sends what is fed and notes what an event cost, all drained.
-func (t *target) round(f feed) error {
-	before := t.cpu()
-	res, err := t.run(f, 0)
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", t.name, err, t.logs.String())
-	}
-	if t.sink != "" {
-		if err := drain(t.sink); err != nil {
+// warmUp sends what comes ahead of what is measured: batches until the set of message ids is full and the heap has its
+// size (should it grow meanwhile, that costs a page fault for each 4 kB), then requests of the size itself.
+func (b *bench) warmUp(t *target, s size) error {
+	batches := b.sizes()[1]
+	for _, f := range []feed{b.feed(batches, beyondIDs/batches.events), b.feed(s, s.requests/4)} {
+		if _, err := t.send(f, 0); err != nil {
 			return err
 		}
 	}
-	t.cost = append(t.cost, (t.cpu()-before)/time.Duration(res.events))
-	t.last = res
 	return nil
+}
+
+// send is run, whose errors it names.
+func (t *target) send(f feed, rate float64) (*result, error) {
+	res, err := t.run(f, rate)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", t.name, err, t.logs.String())
+	}
+	return res, nil
+}
+
+// cost sends what is fed and returns what an event cost, all drained.
+func (t *target) cost(f feed) (time.Duration, error) {
+	before := t.cpu()
+	res, err := t.send(f, 0)
+	if err != nil {
+		return 0, err
+	}
+	if t.sink != nil {
+		if err := drain(t.sink.addr); err != nil {
+			return 0, err
+		}
+	}
+	return (t.cpu() - before) / time.Duration(res.events), nil
 }
 
 // pair starts the collector with its sink, and the bare handler.
 func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
-	sink, err := startSink()
-	if err != nil {
+	if ours, err = b.collector(s); err != nil {
 		return nil, nil, nil, err
 	}
-	p, err := b.startCollector(sink.addr, s)
-	if err != nil {
+	if bare, err = b.bare(s); err != nil {
 		return nil, nil, nil, err
 	}
-	if ours, err = b.connect(p, sink.addr); err != nil {
-		return nil, nil, nil, err
+	return ours, bare, func() { ours.shut(); bare.shut() }, nil
+}
+
+// compare returns, of each round, what an event of a size cost either of two servers, and the most memory that either
+// had resident. Every round starts both anew: two starts of the same program differ by more than two rounds of one.
+func (b *bench) compare(s size, servers [2]func() (*target, error)) (costs [2][]time.Duration, peaks [2]int64, err error) {
+	for range b.rounds {
+		for i, serve := range servers {
+			t, err := serve()
+			if err != nil {
+				return costs, peaks, err
+			}
+			if err := b.warmUp(t, s); err != nil {
+				return costs, peaks, err
+			}
+			cost, err := t.cost(b.feed(s, s.requests))
+			if err != nil {
+				return costs, peaks, err
+			}
+			costs[i] = append(costs[i], cost)
+			peaks[i] = max(peaks[i], t.memory("VmHWM"))
+			t.shut()
+		}
 	}
-	if p, err = startBare(s.pooledBare); err != nil {
-		return nil, nil, nil, err
-	}
-	if bare, err = b.connect(p, ""); err != nil {
-		return nil, nil, nil, err
-	}
-	return ours, bare, func() { ours.shut(); bare.shut(); sink.stop() }, nil
+	return costs, peaks, nil
 }
 
 // cpu compares what an event costs.
 func (b *bench) cpu() error {
 	for _, s := range b.sizes() {
 		b.feed(s, 0) // to compress takes longer than servers wait on a new connection
-		ours, bare, shut, err := b.pair(settings{pooledBare: s.name == pooledGzip})
+		with := settings{pooledBare: s.name == pooledGzip}
+		costs, peaks, err := b.compare(s, [2]func() (*target, error){
+			func() (*target, error) { return b.collector(with) },
+			func() (*target, error) { return b.bare(with) },
+		})
 		if err != nil {
 			return err
 		}
-		for _, t := range []*target{ours, bare} {
-			if _, err := t.run(b.feed(s, s.warmUp()), 0); err != nil {
-				return fmt.Errorf("%s: %w\n%s", t.name, err, t.logs.String())
-			}
-		}
-		for range b.rounds {
-			for _, t := range []*target{bare, ours} {
-				if err := t.round(b.feed(s, s.requests)); err != nil {
-					return err
-				}
-			}
-		}
-		o, r, ratio := median(ours.cost), median(bare.cost), ratio(ours.cost, bare.cost)
+		ratio := ratio(costs[0], costs[1])
 		goal := ""
 		if s.goal > 0 {
 			goal = fmt.Sprintf("≤ %.1f", s.goal)
 		}
 		b.rows = append(b.rows, row{
-			"CPU an event, " + s.name, micros(o), micros(r), fmt.Sprintf("%.2f", ratio), goal, ratio <= s.goal,
+			"CPU an event, " + s.name, micros(median(costs[0])), micros(median(costs[1])), fmt.Sprintf("%.2f", ratio), goal, ratio <= s.goal,
 		}, row{
-			what: "peak resident memory, " + s.name,
-			ours: mib(ours.memory("VmHWM")), bare: mib(bare.memory("VmHWM")),
+			what: "peak resident memory, " + s.name, ours: mib(peaks[0]), bare: mib(peaks[1]),
 		})
-		fmt.Fprintf(os.Stderr, "%s: ours %v bare %v\n", s.name, ours.cost, bare.cost)
-		shut()
+		fmt.Fprintf(os.Stderr, "%s: ours %v bare %v\n", s.name, costs[0], costs[1])
 	}
 	return nil
 }
@@ -301,105 +336,101 @@ func mib(n int64) string            { return fmt.Sprintf("%.0f MiB", float64(n)/
 // storage compares the collector with file_storage, as `make run` has it, to itself without.
 func (b *bench) storage() error {
 	for _, s := range b.sizes()[:2] {
-		var targets []*target
-		var sinks []*process
-		for _, with := range []bool{false, true} {
-			sink, err := startSink()
-			if err != nil {
-				return err
-			}
-			p, err := b.startCollector(sink.addr, settings{storage: with})
-			if err != nil {
-				return err
-			}
-			t, err := b.connect(p, sink.addr)
-			if err != nil {
-				return err
-			}
-			if _, err := t.run(b.feed(s, s.requests/4), 0); err != nil {
-				return err
-			}
-			targets, sinks = append(targets, t), append(sinks, sink)
+		costs, _, err := b.compare(s, [2]func() (*target, error){
+			func() (*target, error) { return b.collector(settings{storage: true}) },
+			func() (*target, error) { return b.collector(settings{}) },
+		})
+		if err != nil {
+			return err
 		}
-		for range b.rounds {
-			for _, t := range targets {
-				if err := t.round(b.feed(s, s.requests)); err != nil {
-					return err
-				}
-			}
-		}
-		without, with, ratio := median(targets[0].cost), median(targets[1].cost), ratio(targets[1].cost, targets[0].cost)
+		ratio := ratio(costs[0], costs[1])
 		b.rows = append(b.rows, row{
-			"CPU an event with storage (beside: without), " + s.name, micros(with), micros(without),
+			"CPU an event with storage (beside: without), " + s.name, micros(median(costs[0])), micros(median(costs[1])),
 			fmt.Sprintf("%.2f", ratio), "≤ 2.0", ratio <= 2,
 		})
-		fmt.Fprintf(os.Stderr, "storage, %s: with %v without %v\n", s.name, targets[1].cost, targets[0].cost)
-		for i := range targets {
-			targets[i].shut()
-			sinks[i].stop()
-		}
+		fmt.Fprintf(os.Stderr, "storage, %s: with %v without %v\n", s.name, costs[0], costs[1])
 	}
 	return nil
 }
 
 // latency compares the time to the answer at half of the load that saturates the collector: the same load for both, and
-// the bare handler at half of its own.
+// the bare handler at half of its own. As in compare, every round starts both anew.
 func (b *bench) latency() error {
 	for _, with := range []bool{false, true} {
 		for _, s := range b.sizes()[:2] {
-			ours, bare, shut, err := b.pair(settings{storage: with})
-			if err != nil {
-				return err
-			}
-			full, err := ours.run(b.feed(s, s.requests), 0)
-			if err != nil {
-				return err
-			}
-			rate := float64(full.requests) / full.elapsed.Seconds() / 2
-			if full, err = bare.run(b.feed(s, s.requests), 0); err != nil {
-				return err
-			}
-			own := float64(full.requests) / full.elapsed.Seconds() / 2
-			runs := []struct {
-				*target
-				rate float64
-			}{{ours, rate}, {bare, rate}, {bare, own}}
+			var rate, own float64 // of the first round
 			var p50, p99 [3][]time.Duration
 			for range b.rounds {
-				for i, t := range runs {
-					res, err := t.run(b.feed(s, int(4*t.rate)/b.scale+b.conns), t.rate)
+				ours, bare, shut, err := b.pair(settings{storage: with})
+				if err != nil {
+					return err
+				}
+				for _, t := range []*target{ours, bare} {
+					if err := b.warmUp(t, s); err != nil {
+						return err
+					}
+				}
+				if rate == 0 {
+					if rate, err = b.half(ours, s); err != nil {
+						return err
+					}
+					if own, err = b.half(bare, s); err != nil {
+						return err
+					}
+				}
+				for i, r := range []struct {
+					*target
+					rate float64
+				}{{ours, rate}, {bare, rate}, {bare, own}} {
+					res, err := r.send(b.feed(s, int(4*r.rate)/b.scale+b.conns), r.rate)
 					if err != nil {
 						return err
 					}
 					p50[i], p99[i] = append(p50[i], res.percentile(0.5)), append(p99[i], res.percentile(0.99))
 				}
+				shut()
 			}
-			name := fmt.Sprintf("at %.0f requests/s, half of what saturates, %s", rate, s.name)
-			goal := "≤ 2.0"
-			if with {
-				name, goal = "with storage, "+name, "≤ 2.0, and one commit"
-			}
-			for i, p := range [][3][]time.Duration{p50, p99} {
-				o, r := median(p[0]), median(p[1])
-				ratio := float64(o) / float64(r)
-				line := row{
-					what: []string{"p50 ", "p99 "}[i] + name, ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", ratio),
-				}
-				if i == 1 {
-					// One commit of bbolt without fsync, and the wait for the group's others.
-					line.goal, line.holds = goal, ratio <= 2 || with && o <= 2*r+2*time.Millisecond
-				}
-				b.rows = append(b.rows, line)
-			}
-			o, r := median(p99[0]), median(p99[2])
-			b.rows = append(b.rows, row{
-				what: fmt.Sprintf("the same p99, beside the bare handler at %.0f requests/s, half of what saturates it", own),
-				ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r)),
-			})
-			shut()
+			b.latencyRows(s, with, rate, own, p50, p99)
 		}
 	}
 	return nil
+}
+
+// half returns half of the requests a second that saturate a server.
+func (b *bench) half(t *target, s size) (float64, error) {
+	full, err := t.send(b.feed(s, s.requests), 0)
+	if err != nil {
+		return 0, err
+	}
+	return float64(full.requests) / full.elapsed.Seconds() / 2, nil
+}
+
+// latencyRows adds the rows for the rounds' percentiles of the collector and the bare handler at the same rate, and of the
+// bare handler at its own.
+func (b *bench) latencyRows(s size, storage bool, rate, own float64, p50, p99 [3][]time.Duration) {
+	name := fmt.Sprintf("at %.0f requests/s, half of what saturates, %s", rate, s.name)
+	goal := "≤ 2.0"
+	if storage {
+		name, goal = "with storage, "+name, "≤ 2.0, and one commit"
+	}
+	for i, p := range [][3][]time.Duration{p50, p99} {
+		o, r := median(p[0]), median(p[1])
+		ratio := float64(o) / float64(r)
+		line := row{
+			what: []string{"p50 ", "p99 "}[i] + name, ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", ratio),
+		}
+		if i == 1 {
+			// One commit of bbolt without fsync, and the wait for the group's others.
+			line.goal, line.holds = goal, ratio <= 2 || storage && o <= 2*r+2*time.Millisecond
+		}
+		b.rows = append(b.rows, line)
+	}
+	o, r := median(p99[0]), median(p99[2])
+	b.rows = append(b.rows, row{
+		what: fmt.Sprintf("the same p99, beside the bare handler at %.0f requests/s, half of what saturates it", own),
+		ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r)),
+	})
+	fmt.Fprintf(os.Stderr, "latency, %s, storage %t: p99 ours %v bare %v\n", s.name, storage, p99[0], p99[1])
 }
 
 // idle measures what 2,000 connections cost that have sent one request each and are kept alive.
@@ -413,7 +444,7 @@ func (b *bench) idle() error {
 	var grown [2]int64
 	for i, t := range []*target{ours, bare} {
 		s := b.sizes()[0]
-		if _, err := t.run(b.feed(s, s.requests), 0); err != nil { // so that the heap has its size
+		if _, err := t.send(b.feed(s, s.requests), 0); err != nil { // so that the heap has its size
 			return err
 		}
 		time.Sleep(time.Second)
@@ -456,21 +487,13 @@ func (b *bench) scaling() error {
 		{"without ids", settings{noIDs: true, maxStreams: streams, flush: 10 * time.Second}},
 		{"max_entries 10,000,000", settings{maxStreams: streams, maxEntries: 10_000_000, flush: 10 * time.Second}},
 	} {
-		sink, err := startSink()
-		if err != nil {
-			return err
-		}
-		p, err := b.startCollector(sink.addr, v.s)
-		if err != nil {
-			return err
-		}
-		t, err := b.connect(p, sink.addr)
+		t, err := b.collector(v.s)
 		if err != nil {
 			return err
 		}
 		cost := func(r *recording, n int) (time.Duration, error) {
 			before := t.cpu()
-			res, err := t.run(feeds(r, n), 0)
+			res, err := t.send(feeds(r, n), 0)
 			if err != nil {
 				return 0, err
 			}
@@ -484,7 +507,7 @@ func (b *bench) scaling() error {
 		if err != nil {
 			return err
 		}
-		fewStats, err := readStats(sink.addr)
+		fewStats, err := readStats(t.sink.addr)
 		if err != nil {
 			return err
 		}
@@ -493,7 +516,7 @@ func (b *bench) scaling() error {
 			return err
 		}
 		peak := t.memory("VmHWM")
-		all, err := readStats(sink.addr)
+		all, err := readStats(t.sink.addr)
 		if err != nil {
 			return err
 		}
@@ -514,7 +537,6 @@ func (b *bench) scaling() error {
 			ratio: fmt.Sprintf("%.2f", float64(posts)/float64(full)), goal: "full ones, but one a flush", holds: posts <= full+int(limit/(10*time.Second))+3,
 		})
 		t.shut()
-		sink.stop()
 	}
 	return nil
 }
@@ -526,18 +548,17 @@ func (b *bench) exact() error {
 	if err != nil {
 		return err
 	}
-	defer server.stop()
 	p, err := b.startCollector(addr, settings{})
 	if err != nil {
 		return err
 	}
-	t, err := b.connect(p, addr)
+	t, err := b.connect(p, server)
 	if err != nil {
 		return err
 	}
 	defer t.shut()
 	s := b.sizes()[1]
-	res, err := t.run(b.feed(s, s.requests), 0)
+	res, err := t.send(b.feed(s, s.requests), 0)
 	if err != nil {
 		return err
 	}
@@ -574,14 +595,14 @@ func (b *bench) load(events string, during time.Duration, rate float64, with set
 		server, other = other, server
 	}
 	other.shut()
-	if _, err := server.run(b.feed(s, s.warmUp()), 0); err != nil {
+	if err := b.warmUp(server, s); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "load: process %d\n", server.cmd.Process.Pid)
 	before, sent := server.cpu(), 0
 	var latencies []time.Duration
 	for begin := time.Now(); time.Since(begin) < during; {
-		res, err := server.run(b.feed(s, s.requests), rate)
+		res, err := server.send(b.feed(s, s.requests), rate)
 		if err != nil {
 			return err
 		}
