@@ -64,6 +64,7 @@ bench: build
 # What CI runs: generated files are up to date, no lint, all tests pass.
 check:
 	go vet ./...
+	GOOS=windows go vet ./internal/... ./receiver/... ./exporter/...
 	sh scripts/check-generated.sh
 	$(TOOL) chloggen validate --config .chloggen/config.yaml
 	$(MAKE) lint
