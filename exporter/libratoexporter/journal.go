@@ -191,7 +191,11 @@ func (j *journal) commitGroup(calls []*call) {
 // commitStaged writes what is staged.
 func (j *journal) commitStaged(now int64) error {
 	j.ops = j.ops[:0]
-	values := make([]byte, 0, 128*len(j.touched)+8*len(j.newIDs)+64)
+	room := 64*len(j.floors) + 8*len(j.newIDs) + 64
+	for _, inc := range j.touched {
+		room += len(inc.key) + 32 // the value has the key's name and source, and numbers
+	}
+	values := make([]byte, 0, room)
 	set := func(key string, from int) {
 		j.ops = append(j.ops, storage.SetOperation(key, values[from:len(values):len(values)]))
 	}
