@@ -104,7 +104,7 @@ func (cs connections) run(next feed, rate float64) (*result, error) {
 	begin := time.Now()
 	for i, conn := range cs {
 		wg.Go(func() {
-			latencies := make([]time.Duration, 0, 1<<16)
+			latencies := make([]time.Duration, 0, 1<<12)
 			answer := make([]byte, 4096)
 			events := 0
 			var err error

@@ -114,8 +114,8 @@ func (b *bench) print() {
 		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", r.what, r.ours, r.bare, r.ratio, r.goal, mark)
 	}
 	fmt.Print(`
-How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, each of which starts both
-anew, one after the other; their ratio is the median of the rounds' ratios. Only ratios can be compared between machines and days. The bare handler reads the body, throws it away and answers the
+How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, which start both anew and
+have them take turns; the ratio is the median of the rounds' ratios. Percentiles are of a second each, of which the median is taken. Only ratios can be compared between machines and days. The bare handler reads the body, throws it away and answers the
 same; the collector has its default settings, but for a flush interval of one second, and its share covers everything up to the post.
 `)
 }
@@ -130,6 +130,7 @@ type size struct {
 	name     string
 	events   int
 	zipped   bool
+	fresh    bool // no warm-up
 	requests int
 	goal     float64 // of the CPU ratio; 0: none
 }
@@ -141,11 +142,12 @@ const pooledGzip = "the same, beside a bare handler that uses its gzip readers a
 
 func (b *bench) sizes() []size {
 	return []size{
-		{"one event a request", 1, false, 60_000 / b.scale, 1.5},
-		{"100 events a request", 100, false, 20_000 / b.scale, 2.5},
-		{"729 events a request", 729, false, 3_000 / b.scale, 4},
-		{"100 events a request, gzip", 100, true, 12_000 / b.scale, 1.7},
-		{pooledGzip, 100, true, 12_000 / b.scale, 0},
+		{name: "one event a request", events: 1, requests: 60_000 / b.scale, goal: 1.5},
+		{name: "100 events a request", events: 100, requests: 20_000 / b.scale, goal: 2.5},
+		{name: "one event a request, both just started", events: 1, fresh: true, requests: 60_000 / b.scale},
+		{name: "729 events a request", events: 729, requests: 3_000 / b.scale, goal: 4},
+		{name: "100 events a request, gzip", events: 100, zipped: true, requests: 12_000 / b.scale, goal: 1.7},
+		{name: pooledGzip, events: 100, zipped: true, requests: 12_000 / b.scale},
 	}
 }
 
@@ -225,6 +227,9 @@ func (t *target) shut() {
 // warmUp sends what comes ahead of what is measured: batches until the set of message ids is full and the heap has its
 // size (should it grow meanwhile, that costs a page fault for each 4 kB), then requests of the size itself.
 func (b *bench) warmUp(t *target, s size) error {
+	if s.fresh {
+		return nil
+	}
 	batches := b.sizes()[1]
 	for _, f := range []feed{b.feed(batches, beyondIDs/batches.events), b.feed(s, s.requests/4)} {
 		if _, err := t.send(f, 0); err != nil {
@@ -243,21 +248,6 @@ func (t *target) send(f feed, rate float64) (*result, error) {
 	return res, nil
 }
 
-// cost sends what is fed and returns what an event cost, all drained.
-func (t *target) cost(f feed) (time.Duration, error) {
-	before := t.cpu()
-	res, err := t.send(f, 0)
-	if err != nil {
-		return 0, err
-	}
-	if t.sink != nil {
-		if err := drain(t.sink.addr); err != nil {
-			return 0, err
-		}
-	}
-	return (t.cpu() - before) / time.Duration(res.events), nil
-}
-
 // pair starts the collector with its sink, and the bare handler.
 func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
 	if ours, err = b.collector(s); err != nil {
@@ -269,23 +259,42 @@ func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
 	return ours, bare, func() { ours.shut(); bare.shut() }, nil
 }
 
-// compare returns, of each round, what an event of a size cost either of two servers, and the most memory that either
-// had resident. Every round starts both anew: two starts of the same program differ by more than two rounds of one.
+// turns is how many times in a round the two servers take turns.
+const turns = 10
+
+// compare returns, of each round, what an event of a size cost either of two servers, all drained, and the most memory that
+// either had resident. Every round starts both anew, and they take turns in it: two starts of the same program may
+// differ by some percent, and the speed of a virtual machine by a fifth from one half minute to the next.
 func (b *bench) compare(s size, servers [2]func() (*target, error)) (costs [2][]time.Duration, peaks [2]int64, err error) {
 	for range b.rounds {
+		var targets [2]*target
+		var used [2]time.Duration
 		for i, serve := range servers {
-			t, err := serve()
-			if err != nil {
+			if targets[i], err = serve(); err != nil {
 				return costs, peaks, err
 			}
-			if err := b.warmUp(t, s); err != nil {
+			if err := b.warmUp(targets[i], s); err != nil {
 				return costs, peaks, err
 			}
-			cost, err := t.cost(b.feed(s, s.requests))
-			if err != nil {
-				return costs, peaks, err
+		}
+		for i, t := range targets {
+			used[i] = -t.cpu()
+		}
+		for range turns {
+			for _, t := range targets {
+				if _, err = t.send(b.feed(s, s.requests/turns), 0); err != nil {
+					return costs, peaks, err
+				}
 			}
-			costs[i] = append(costs[i], cost)
+		}
+		for i, t := range targets {
+			if t.sink != nil {
+				if err := drain(t.sink.addr); err != nil {
+					return costs, peaks, err
+				}
+			}
+			used[i] += t.cpu()
+			costs[i] = append(costs[i], used[i]/time.Duration(s.requests/turns*turns*s.events))
 			peaks[i] = max(peaks[i], t.memory("VmHWM"))
 			t.shut()
 		}
@@ -320,8 +329,7 @@ func (b *bench) cpu() error {
 	return nil
 }
 
-// ratio returns the median of the rounds' own ratios: the two sides of a round follow each other, so that a machine that is
-// slower for a while is so for both.
+// ratio returns the median of the rounds' own ratios.
 func ratio(a, b []time.Duration) float64 {
 	var of []float64
 	for i := range a {
@@ -354,7 +362,7 @@ func (b *bench) storage() error {
 }
 
 // latency compares the time to the answer at half of the load that saturates the collector: the same load for both, and
-// the bare handler at half of its own. As in compare, every round starts both anew.
+// the bare handler at half of its own. As in compare, every round starts both anew, and they take turns, of a second each.
 func (b *bench) latency() error {
 	for _, with := range []bool{false, true} {
 		for _, s := range b.sizes()[:2] {
@@ -378,15 +386,17 @@ func (b *bench) latency() error {
 						return err
 					}
 				}
-				for i, r := range []struct {
-					*target
-					rate float64
-				}{{ours, rate}, {bare, rate}, {bare, own}} {
-					res, err := r.send(b.feed(s, int(4*r.rate)/b.scale+b.conns), r.rate)
-					if err != nil {
-						return err
+				for range 4 {
+					for i, r := range []struct {
+						*target
+						rate float64
+					}{{ours, rate}, {bare, rate}, {bare, own}} {
+						res, err := r.send(b.feed(s, int(r.rate)/b.scale+b.conns), r.rate)
+						if err != nil {
+							return err
+						}
+						p50[i], p99[i] = append(p50[i], res.percentile(0.5)), append(p99[i], res.percentile(0.99))
 					}
-					p50[i], p99[i] = append(p50[i], res.percentile(0.5)), append(p99[i], res.percentile(0.99))
 				}
 				shut()
 			}
@@ -405,8 +415,8 @@ func (b *bench) half(t *target, s size) (float64, error) {
 	return float64(full.requests) / full.elapsed.Seconds() / 2, nil
 }
 
-// latencyRows adds the rows for the rounds' percentiles of the collector and the bare handler at the same rate, and of the
-// bare handler at its own.
+// latencyRows adds the rows for the percentiles of all turns: of the collector and the bare handler at the same rate, and of
+// the bare handler at its own.
 func (b *bench) latencyRows(s size, storage bool, rate, own float64, p50, p99 [3][]time.Duration) {
 	name := fmt.Sprintf("at %.0f requests/s, half of what saturates, %s", rate, s.name)
 	goal := "≤ 2.0"
@@ -578,10 +588,11 @@ func (b *bench) exact() error {
 
 // load sends requests of some number of events for a while, and says what one cost and how long the answers took.
 func (b *bench) load(events string, during time.Duration, rate float64, with settings, toBare bool) error {
-	s := size{zipped: strings.HasSuffix(events, "z"), requests: 4000}
-	if _, err := fmt.Sscanf(events, "%d", &s.events); err != nil {
+	s := size{zipped: strings.HasSuffix(events, "z")}
+	if _, err := fmt.Sscanf(events, "%d", &s.events); err != nil || s.events < 1 {
 		return fmt.Errorf("-load %q: a number of events, with a z for gzip", events)
 	}
+	s.requests = max(4000, 60_000/s.events) // about a second and a half at full speed, or half of one
 	if rate > 0 {
 		s.requests = int(rate) // a second of them
 	}
