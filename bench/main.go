@@ -49,7 +49,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", b.rounds, "rounds of which the median is taken")
 	flag.IntVar(&b.conns, "connections", 16, "connections that send at the same time")
 	args := flag.String("args", "", "more arguments for the collector, for example -args=--feature-gates=pdata.useProtoPooling")
-	quick := flag.Bool("quick", false, "three rounds, a fifth of the requests in each")
+	quick := flag.Bool("quick", false, "three rounds, a fifth of the requests in each; what the collector does while it drains weighs five times as much")
 	only := flag.String("only", "", "comma separated parts to run: cpu, storage, latency, idle, scale, exact")
 	load := flag.String("load", "", "only send requests of this many events (gzip: append z) for -load-time, to take profiles meanwhile")
 	loadTime := flag.Duration("load-time", 20*time.Second, "see -load")
@@ -259,13 +259,11 @@ func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
 	return ours, bare, func() { ours.shut(); bare.shut() }, nil
 }
 
-// turns is how many times in a round the two servers take turns.
-const turns = 10
-
 // compare returns, of each round, what an event of a size cost either of two servers, all drained, and the most memory that
 // either had resident. Every round starts both anew, and they take turns in it: two starts of the same program may
 // differ by some percent, and the speed of a virtual machine by a fifth from one half minute to the next.
 func (b *bench) compare(s size, servers [2]func() (*target, error)) (costs [2][]time.Duration, peaks [2]int64, err error) {
+	turns := 10 / b.scale // of a quarter of a second
 	for range b.rounds {
 		var targets [2]*target
 		var used [2]time.Duration
