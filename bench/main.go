@@ -280,7 +280,7 @@ func (b *bench) compare(s size, servers [2]func() (*target, error)) (costs [2][]
 		}
 		for range turns {
 			for _, t := range targets {
-				if _, err = t.send(b.feed(s, s.requests/turns), 0); err != nil {
+				if _, err := t.send(b.feed(s, s.requests/turns), 0); err != nil {
 					return costs, peaks, err
 				}
 			}
@@ -384,12 +384,12 @@ func (b *bench) latency() error {
 						return err
 					}
 				}
-				for range 4 {
+				for range max(1, 4/b.scale) {
 					for i, r := range []struct {
 						*target
 						rate float64
 					}{{ours, rate}, {bare, rate}, {bare, own}} {
-						res, err := r.send(b.feed(s, int(r.rate)/b.scale+b.conns), r.rate)
+						res, err := r.send(b.feed(s, int(r.rate)+b.conns), r.rate)
 						if err != nil {
 							return err
 						}
