@@ -92,7 +92,8 @@ func BenchmarkSeal(b *testing.B) {
 				require.NoError(b, j.take(samples, now))
 				now += int64(time.Minute)
 				b.StartTimer()
-				_, due := j.next(now, 0)
+				j.expire(now)
+				due := j.sealFlush(now)
 				if len(due) != streams {
 					b.Fatalf("%d are due", len(due))
 				}

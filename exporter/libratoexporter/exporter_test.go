@@ -620,7 +620,7 @@ func TestShutdownCutsPostsOff(t *testing.T) {
 	require.Eventually(t, func() bool { // the post is under way
 		exp.journal.mu.Lock()
 		defer exp.journal.mu.Unlock()
-		return exp.journal.unconfirmed > 0
+		return exp.journal.increments.unconfirmed > 0
 	}, 10*time.Second, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()

@@ -115,23 +115,19 @@ func (f *flusher) step(ctx context.Context, now time.Time) {
 
 // flush seals what is due and posts it with what is unconfirmed. A flush that fails leaves the service away.
 func (f *flusher) flush(ctx context.Context, now time.Time) {
-	gone, due := f.journal.next(now.UnixNano(), 0)
-	f.tooOld(gone)
-	f.post(ctx, f.batches(now, due))
+	f.expire(now)
+	f.post(ctx, f.batches(now, f.journal.sealFlush(now.UnixNano())))
 }
 
-// expire drops what became too old while the service is away.
-func (f *flusher) expire(now time.Time) {
-	gone, _ := f.journal.next(now.UnixNano(), -1)
-	f.tooOld(gone)
-}
+// expire drops what became too old.
+func (f *flusher) expire(now time.Time) { f.tooOld(f.journal.expire(now.UnixNano())) }
 
 // flushProbe tries one request, another one each time, and on success posts the rest.
 func (f *flusher) flushProbe(ctx context.Context, now time.Time) {
-	gone, due := f.journal.next(now.UnixNano(), -1)
-	f.tooOld(gone)
+	f.expire(now)
+	due := f.journal.unconfirmed(now.UnixNano())
 	if len(due) == 0 { // nothing is sealed: seal one request's worth
-		_, due = f.journal.next(now.UnixNano(), f.batch)
+		due = f.journal.sealAtMost(now.UnixNano(), f.batch)
 	}
 	batches := f.batches(now, due)
 	if len(batches) == 0 {
@@ -462,8 +458,8 @@ func (f *flusher) back() {
 // finish is the last flush: it posts what there is, due or not, as far as ctx allows, and reports what is left.
 func (f *flusher) finish(ctx context.Context) {
 	now := f.now()
-	f.post(ctx, f.batches(now, f.journal.everything()))
-	f.dropped(reasonShutdown, "measurements were not sent before shutdown, and no storage keeps them", f.journal.everything())
+	f.post(ctx, f.batches(now, f.journal.sealAll()))
+	f.dropped(reasonShutdown, "measurements were not sent before shutdown, and no storage keeps them", f.journal.sealAll())
 }
 
 // newRequest returns what makes the request of each post: basic authentication, unless user is empty, and JSON.

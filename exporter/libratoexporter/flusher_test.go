@@ -576,7 +576,7 @@ func TestUnconfirmedStreamsFold(t *testing.T) {
 		h.pass(10 * time.Second)
 	}
 	assert.LessOrEqual(t, h.exporter.journal.count(), 2*(10+2))
-	assert.Equal(t, 2, h.exporter.journal.unconfirmed)
+	assert.Equal(t, 2, h.exporter.journal.increments.unconfirmed)
 	h.service.ClearFailures()
 	h.pass(10 * time.Minute)
 	h.stored("Signup", "s", 60, 60)

@@ -281,11 +281,11 @@ func (j *journal) write() error {
 	return nil
 }
 
-// everything seals all there is and returns what is not confirmed.
-func (j *journal) everything() []*increment {
+// sealAll seals every increment, due or not, and returns all that are unconfirmed.
+func (j *journal) sealAll() []*increment {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.sealAll()
+	return j.increments.sealAll()
 }
 
 // finish takes increments that were confirmed, refused or became too old out of the state and off the disk. If the
@@ -311,21 +311,40 @@ func (j *journal) drop(incs []*increment) {
 	}
 }
 
-// next is what a flush needs of the state: what became too old, then what is to be posted, at most so many; 0: a
-// flush's worth.
-func (j *journal) next(now int64, most int) (gone, due []*increment) {
+// expire takes what became too old to be sent out of the state and off the disk, and returns it. It also puts right what
+// a failed transaction left unsure, so that it may be sealed.
+func (j *journal) expire(now int64) []*increment {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	gone = j.expire(now)
+	gone := j.increments.expire(now)
 	j.drop(gone)
 	if err := j.makeSure(); err != nil {
 		j.logger.Warn("cannot write the state to storage, will try again", zap.Error(err))
 	}
-	if most == 0 {
-		most = j.flushSize()
-		j.fast = 0
-	}
-	return gone, j.seal(now, most)
+	return gone
+}
+
+// sealFlush seals one flush's worth of what is due, and returns it with what is unconfirmed.
+func (j *journal) sealFlush(now int64) []*increment {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	most := j.flushSize()
+	j.fast = 0
+	return j.seal(now, most)
+}
+
+// sealAtMost seals what is due until at most n increments are unconfirmed, and returns these.
+func (j *journal) sealAtMost(now int64, n int) []*increment {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seal(now, n)
+}
+
+// unconfirmed returns what is sealed and waits for an answer of the service.
+func (j *journal) unconfirmed(now int64) []*increment {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seal(now, -1)
 }
 
 // tidy merges what is kept by time, and lets go of what is out of it.
@@ -513,7 +532,7 @@ func (j *journal) joinRecovered(ctx context.Context) error {
 		into.value.Add(inc.value)
 		ops = append(ops, storage.SetOperation(into.key, appendIncrement(nil, into, &into.value)), storage.DeleteOperation(inc.key))
 		inc.stream.unconfirmed--
-		j.unconfirmed--
+		j.increments.unconfirmed--
 		return true
 	})
 	if len(ops) == 0 {

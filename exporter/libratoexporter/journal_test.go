@@ -682,8 +682,9 @@ func FuzzRecover(f *testing.F) {
 				continue
 			}
 			require.NoError(t, j.take([]sample{{name: "Signup", event: true, time: noon.Unix(), value: librato.SummaryOf(1)}}, noon.UnixNano()))
-			j.next(noon.UnixNano(), 0)
-			j.finish(j.everything())
+			j.expire(noon.UnixNano())
+			j.sealFlush(noon.UnixNano())
+			j.finish(j.sealAll())
 			j.tidy(noon.UnixNano())
 			assert.Zero(t, j.count())
 		}

@@ -193,7 +193,7 @@ func (w *world) start() {
 			inc.stream.unconfirmed--
 			inc.stream.open = append(inc.stream.open, inc)
 		}
-		w.journal.open, w.journal.sealed, w.journal.unconfirmed = w.journal.sealed, nil, 0
+		w.journal.open, w.journal.sealed, w.journal.increments.unconfirmed = w.journal.sealed, nil, 0
 	}
 }
 
@@ -328,9 +328,8 @@ func (w *world) flush() {
 		if !w.healed && w.rnd.IntN(20) == 0 {
 			w.disk.fail = pick(w, "error", "error after", "crash", "crash after")
 		}
-		gone, due := w.journal.next(w.now, 0)
-		require.Empty(w.t, gone, "nothing here gets too old")
-		for _, inc := range due {
+		require.Empty(w.t, w.journal.expire(w.now), "nothing here gets too old")
+		for _, inc := range w.journal.sealFlush(w.now) {
 			if !slices.Contains(w.inFlight, inc) {
 				assert.LessOrEqual(w.t, inc.second*int64(time.Second), w.now, "no measurement is ahead of the clock")
 				w.inFlight = append(w.inFlight, inc)

@@ -118,7 +118,8 @@ func TestNoTwoIncrementsShareASecond(t *testing.T) {
 			}
 			lastTick = tick
 			for _, j := range instances {
-				_, due := j.next(now, 0)
+				j.expire(now)
+				due := j.sealFlush(now)
 				for _, inc := range due {
 					require.LessOrEqual(t, inc.second*int64(time.Second), now, "seed %d: ahead of its tick", seed)
 					p := place{inc.stream.key, inc.second}
@@ -166,7 +167,8 @@ func TestUsedSecondsAreBounded(t *testing.T) {
 	for i := range int64(10_000) {
 		now := noon.Add(time.Duration(i) * 10 * time.Second).UnixNano()
 		require.NoError(t, j.take([]sample{{name: "e", event: true, time: now / int64(time.Second), value: librato.SummaryOf(1)}}, now))
-		_, due := j.next(now, 0)
+		j.expire(now)
+		due := j.sealFlush(now)
 		j.finish(due)
 		j.tidy(now)
 	}
