@@ -26,9 +26,11 @@ run: build
 	@CGO_ENABLED=0 go build -o _build/run ./scripts/run
 	@_build/run
 
-# Run every test: unit tests with the race detector, then the end-to-end tests.
+# Run every test: unit tests with the race detector, under which allocations cannot be counted, so those without it; then
+# the end-to-end tests.
 test:
 	go test -race ./...
+	go test -run Alloc ./...
 	$(MAKE) e2e
 
 # Build the collector and drive it from outside, with the real Segment SDKs among others. E2EFLAGS go to `go test`.

@@ -15,9 +15,11 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configretry"
+
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
 )
 
-// API names one of the two ways in which the service takes measurements.
+// API names one of the two ways in which the service takes measurements. Beyond this file it is a librato.API.
 type API string
 
 // The APIs.
@@ -26,15 +28,18 @@ const (
 	APIMeasurements API = "measurements" // POST /v1/measurements: told apart by name and tags
 )
 
+var apis = map[API]*librato.API{
+	APIMetrics:      librato.Metrics,
+	APIMeasurements: librato.Measurements,
+}
+
 // UnmarshalText refuses every text that names no API.
 func (a *API) UnmarshalText(text []byte) error {
-	switch api := API(text); api {
-	case APIMetrics, APIMeasurements:
-		*a = api
-		return nil
-	default:
-		return fmt.Errorf("invalid api %q: write %q or %q", text, APIMetrics, APIMeasurements)
+	*a = API(text)
+	if apis[*a] == nil {
+		return fmt.Errorf("unknown api %q: write %q or %q", text, APIMetrics, APIMeasurements)
 	}
+	return nil
 }
 
 // Config holds the settings of the exporter.
@@ -95,6 +100,9 @@ type Config struct {
 	_ struct{}
 }
 
+// api is what the name in API stands for; of a valid configuration it is not nil.
+func (cfg *Config) api() *librato.API { return apis[cfg.API] }
+
 // TagsConfig says what becomes a tag in the measurements API. The source is always the tag "source". Where two give
 // the same tag, attributes come before resource attributes, and these before fixed ones.
 type TagsConfig struct {
@@ -146,12 +154,10 @@ type DeduplicationConfig struct {
 }
 
 const (
-	minFlushInterval  = time.Second       // the service's resolution
-	minPeriod         = 10 * time.Second  // Source: Librato API reference, "Service-Side Aggregation"
-	maxPeriod         = 600 * time.Second // likewise
-	maxMaxAge         = 115 * time.Minute // the service refuses beyond 120 minutes, and a post takes its time
-	secondsAnInstance = 10                // each instance needs a few seconds of the period to itself
-	maxPrefix         = 100               // of the 255 bytes that a name may have
+	minFlushInterval  = time.Second                    // the service's resolution
+	maxMaxAge         = librato.MaxAge - 5*time.Minute // a post takes its time
+	secondsAnInstance = 10                             // each instance needs a few seconds of the period to itself
+	maxPrefix         = 100                            // of the characters that a name may have
 	appOpticsHost     = "api.appoptics.com"
 )
 
@@ -168,6 +174,10 @@ func (cfg *Config) Validate() error {
 
 func (cfg *Config) validateAccount() error {
 	var errs []error
+	api := cfg.api()
+	if api == nil {
+		errs = append(errs, fmt.Errorf("api: %q is unknown; write %q or %q", cfg.API, APIMetrics, APIMeasurements))
+	}
 	endpoint, err := url.Parse(cfg.Endpoint)
 	switch {
 	case err != nil:
@@ -178,16 +188,11 @@ func (cfg *Config) validateAccount() error {
 		errs = append(errs, errors.New("endpoint: must not hold credentials; set email and token"))
 	case endpoint.RawQuery != "" || endpoint.Fragment != "":
 		errs = append(errs, errors.New("endpoint: must not have a query or fragment; leave out what follows the path"))
-	case endpoint.Hostname() == appOpticsHost && cfg.API == APIMetrics:
+	case endpoint.Hostname() == appOpticsHost && api != nil && !api.AppOptics:
 		errs = append(errs, errors.New("api: AppOptics does not take source-based metrics; set api: measurements"))
 	}
 	if cfg.Timeout <= 0 {
 		errs = append(errs, errors.New("timeout: must be above 0, or a request without an answer would wait for ever; the default is 30s"))
-	}
-	switch cfg.API {
-	case APIMetrics, APIMeasurements:
-	default:
-		errs = append(errs, fmt.Errorf("api: %q is none; write %q or %q", cfg.API, APIMetrics, APIMeasurements))
 	}
 	switch {
 	case cfg.Auth.HasValue():
@@ -196,7 +201,7 @@ func (cfg *Config) validateAccount() error {
 		}
 	case cfg.Token == "":
 		errs = append(errs, errors.New("token: must be set to an API token of the account; one that may only record suffices"))
-	case cfg.Email == "" && cfg.API == APIMetrics:
+	case cfg.Email == "" && api != nil && !api.AppOptics:
 		errs = append(errs, errors.New("email: must be set to the account's e-mail address; only api: measurements works with a token alone"))
 	}
 	if strings.Contains(cfg.Email, ":") {
@@ -215,23 +220,25 @@ func (cfg *Config) validateNaming() error {
 			errs = append(errs, fmt.Errorf("source_fallbacks[%d]: is empty; name a resource attribute, or write [] for no fallback", i))
 		}
 	}
-	if cfg.API == APIMetrics {
-		if strings.EqualFold(cfg.DefaultSource, "all") {
-			errs = append(errs, errors.New("default_source: \"all\" is reserved by Librato; choose another"))
-		} else if len(cfg.DefaultSource) > 255 || strings.Trim(cfg.DefaultSource, nameBytes) != "" {
-			errs = append(errs, errors.New("default_source: Librato takes up to 255 of A-Z a-z 0-9 . : _ -; leave the other characters out"))
+	api := cfg.api()
+	if api != nil && !api.Tagged {
+		if strings.EqualFold(cfg.DefaultSource, librato.ReservedSource) {
+			errs = append(errs, fmt.Errorf("default_source: %q is reserved by Librato; choose another", librato.ReservedSource))
+		} else if librato.CleanSource(cfg.DefaultSource) != cfg.DefaultSource {
+			errs = append(errs, fmt.Errorf("default_source: Librato takes up to %d of A-Z a-z 0-9 . : _ -; leave the other characters out",
+				librato.MaxNameLength))
 		}
 		if cfg.Tags.Attributes != nil || len(cfg.Tags.ResourceAttributes) != 0 || len(cfg.Tags.Fixed) != 0 {
 			errs = append(errs, errors.New("tags: the metrics API has none; remove them, or set api: measurements"))
 		}
 	}
-	if cfg.API == APIMeasurements && cfg.NameAttributes != nil {
+	if api != nil && api.Tagged && cfg.NameAttributes != nil {
 		errs = append(errs, errors.New("name_attributes: attributes become tags in the measurements API; set tags.attributes instead"))
 	}
 	if cfg.NameAttributes != nil {
 		errs = append(errs, emptyKeys("name_attributes", *cfg.NameAttributes))
 	}
-	if len(cfg.MetricPrefix) > maxPrefix || strings.Trim(cfg.MetricPrefix, nameBytes) != "" {
+	if len(cfg.MetricPrefix) > maxPrefix || librato.CleanMetricName(cfg.MetricPrefix) != cfg.MetricPrefix {
 		errs = append(errs, fmt.Errorf("metric_prefix: may have up to %d of A-Z a-z 0-9 . : _ -; leave the other characters out", maxPrefix))
 	}
 	for i, pattern := range cfg.SumMetrics {
@@ -251,10 +258,6 @@ func (cfg *Config) validateNaming() error {
 	return errors.Join(errs...)
 }
 
-// nameBytes are the characters that Librato takes in names and sources.
-// Source: Librato API reference, "Metric Name Restrictions".
-const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-"
-
 func emptyKeys(field string, keys []string) error {
 	for i, key := range keys {
 		if key == "" {
@@ -268,8 +271,8 @@ func (cfg *Config) validateTimes() error {
 	var errs []error
 	period := cfg.Gauges.Period
 	switch {
-	case period < minPeriod || period > maxPeriod:
-		errs = append(errs, fmt.Errorf("gauges.period: is %v; Librato takes %v to %v", period, minPeriod, maxPeriod))
+	case period < librato.MinPeriod || period > librato.MaxPeriod:
+		errs = append(errs, fmt.Errorf("gauges.period: is %v; Librato takes %v to %v", period, librato.MinPeriod, librato.MaxPeriod))
 	case period%time.Second != 0:
 		errs = append(errs, fmt.Errorf("gauges.period: is %v; Librato takes whole seconds only", period))
 	}

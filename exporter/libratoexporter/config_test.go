@@ -99,7 +99,7 @@ func TestLoadConfigRefusesWhatItDoesNotKnow(t *testing.T) {
 	}{
 		"unknown key":        {map[string]any{"tokn": "secret"}, "tokn"},
 		"unknown nested key": {map[string]any{"gauges": map[string]any{"perod": "60s"}}, "perod"},
-		"unknown api":        {map[string]any{"api": "spans"}, `invalid api "spans": write "metrics" or "measurements"`},
+		"unknown api":        {map[string]any{"api": "spans"}, `unknown api "spans": write "metrics" or "measurements"`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestValidate(t *testing.T) {
 		},
 		{
 			"no api", func(cfg *Config) { cfg.API = "" },
-			`api: "" is none; write "metrics" or "measurements"`,
+			`api: "" is unknown; write "metrics" or "measurements"`,
 		},
 		{
 			"no token", func(cfg *Config) { cfg.Token = "" },

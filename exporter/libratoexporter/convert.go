@@ -30,17 +30,13 @@ const (
 )
 
 const (
-	// maxValue is the largest value that the service takes: one beyond it costs the whole request.
-	maxValue = 1e126
-	// maxCount is the largest count that a double holds exactly, as JSON numbers are doubles to the service.
-	maxCount = 1 << 53
 	// maxTexts bounds the names and tag sets that a scratch remembers.
 	maxTexts = 4096
 )
 
 // converter turns data points into samples. It is safe for concurrent use.
 type converter struct {
-	api             API
+	api             *librato.API
 	sourceAttribute string
 	sourceFallbacks []string
 	defaultSource   string
@@ -84,7 +80,7 @@ func newConverter(
 	cfg *Config, refuse func(why reason, name, source, detail string), telemetry *metadata.TelemetryBuilder, logger *zap.Logger,
 ) *converter {
 	c := &converter{
-		api:             cfg.API,
+		api:             cfg.api(),
 		sourceAttribute: cfg.SourceAttribute,
 		sourceFallbacks: cfg.SourceFallbacks,
 		defaultSource:   cfg.DefaultSource,
@@ -95,7 +91,7 @@ func newConverter(
 		telemetry:       telemetry,
 		logger:          logger,
 	}
-	if c.api == APIMeasurements {
+	if c.api.Tagged {
 		c.chosen = cfg.Tags.Attributes
 		for name, value := range cfg.Tags.Fixed {
 			c.fixedTags = append(c.fixedTags, pair{name, value})
@@ -170,7 +166,7 @@ func (c *converter) appendMetric(dst []sample, m *metricContext, metric pmetric.
 	}
 	m.kind = kind
 	m.apart = kind != kindAdding && points > 1
-	if m.scratch == nil && (c.api == APIMeasurements || kind != kindAdding) {
+	if m.scratch == nil && (c.api.Tagged || kind != kindAdding) {
 		m.scratch = c.scratches.Get().(*scratch)
 	}
 	first := len(dst)
@@ -230,7 +226,7 @@ func (c *converter) classify(m *metricContext, metric pmetric.Metric) (_ kind, p
 			return 0, points, reasonUnsupportedType, noTemporal
 		case !sum.IsMonotonic():
 			return as, points, "", ""
-		case c.api == APIMeasurements:
+		case !c.api.Counters:
 			return 0, points, reasonUnsupportedType, "the measurements API has no counters for cumulative sums: " + sendDeltas
 		case as == kindAdding:
 			return 0, points, reasonUnsupportedType, "a cumulative sum does not add up: " + sendDeltas
@@ -369,7 +365,7 @@ func (c *converter) appendSample(
 	if timestamp != 0 {
 		s.time = int64(timestamp / pcommon.Timestamp(time.Second)) //nolint:gosec // below 2^35
 	}
-	if c.api == APIMeasurements {
+	if c.api.Tagged {
 		s.source = c.tagSet(m, attributes, source)
 	} else if m.kind != kindAdding {
 		s.name = c.longName(m, attributes)
@@ -384,7 +380,7 @@ func (c *converter) appendSample(
 // maximum that is NaN is not known and not sent.
 func check(v *librato.Summary) (why reason, detail string) {
 	switch {
-	case math.Abs(v.Sum) <= maxValue && !(math.Abs(v.Min) > maxValue) && !(math.Abs(v.Max) > maxValue) && v.Count <= maxCount:
+	case math.Abs(v.Sum) <= librato.MaxValue && !(math.Abs(v.Min) > librato.MaxValue) && !(math.Abs(v.Max) > librato.MaxValue) && v.Count <= librato.MaxCount:
 		return "", ""
 	case math.IsNaN(v.Sum) || math.IsInf(v.Sum, 0) || math.IsInf(v.Min, 0) || math.IsInf(v.Max, 0):
 		return reasonInvalidValue, "Librato takes finite numbers only"
@@ -468,7 +464,7 @@ func (c *converter) tagSet(m *metricContext, attributes pcommon.Map, source stri
 	t := m.scratch
 	t.pairs = t.pairs[:0]
 	if source != "" {
-		t.pairs = append(t.pairs, pair{sourceTag, source})
+		t.pairs = append(t.pairs, pair{librato.SourceTag, source})
 	}
 	t.pairs = c.appendChosen(t.pairs, attributes)
 	for _, key := range c.resourceTags {
@@ -478,7 +474,7 @@ func (c *converter) tagSet(m *metricContext, attributes pcommon.Map, source stri
 	}
 	t.pairs = append(t.pairs, c.fixedTags...)
 	if len(t.pairs) == 0 {
-		t.pairs = append(t.pairs, pair{sourceTag, unassigned})
+		t.pairs = append(t.pairs, pair{librato.SourceTag, librato.Unassigned})
 	}
 	pairs, dropped := settleTags(t.pairs)
 	t.text = appendTagSet(t.text[:0], pairs)
@@ -542,7 +538,7 @@ func (c *converter) dropCollisions(dst []sample, first int, m *metricContext) []
 				continue
 			}
 			source := s.source
-			if c.api == APIMeasurements {
+			if c.api.Tagged {
 				source = "" // a tag set is not for people
 			}
 			c.refuse(reasonAttributeCollision, s.name, source,
@@ -558,7 +554,7 @@ func (c *converter) dropCollisions(dst []sample, first int, m *metricContext) []
 
 // choice names the setting that chooses attributes.
 func (c *converter) choice() string {
-	if c.api == APIMeasurements {
+	if c.api.Tagged {
 		return "tags.attributes"
 	}
 	return "name_attributes"

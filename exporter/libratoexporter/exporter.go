@@ -107,7 +107,7 @@ func (e *libratoExporter) prepare(ctx context.Context, host component.Host) erro
 		status:    reportStatus(host),
 		client:    client,
 		adding:    addingProperties(&e.cfg.Gauges),
-		batch:     requestSize(e.cfg.API),
+		api:       e.cfg.api(),
 		consumers: e.cfg.NumConsumers,
 		interval:  e.cfg.FlushInterval,
 		retry: &backoff.ExponentialBackOff{
@@ -119,18 +119,11 @@ func (e *libratoExporter) prepare(ctx context.Context, host component.Host) erro
 		now:  e.now,
 		held: map[string]time.Time{},
 	}
-	path := "/v1/metrics"
-	if e.cfg.API == APIMeasurements {
-		path = "/v1/measurements"
-		e.flusher.encode = librato.AppendMeasurements
-	} else {
-		e.flusher.encode = librato.AppendMetrics
-	}
 	user, password := e.cfg.Email, string(e.cfg.Token)
 	if user == "" { // AppOptics
 		user, password = password, ""
 	}
-	e.flusher.request = newRequest(strings.TrimSuffix(e.cfg.Endpoint, "/")+path, user, password, userAgent(e.set.BuildInfo))
+	e.flusher.request = newRequest(strings.TrimSuffix(e.cfg.Endpoint, "/")+e.cfg.api().Path, user, password, userAgent(e.set.BuildInfo))
 	return nil
 }
 

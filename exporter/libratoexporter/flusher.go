@@ -50,10 +50,9 @@ type flusher struct {
 
 	client    *http.Client
 	request   func(ctx context.Context, body []byte) (*http.Request, error)
-	encode    func(dst []byte, ms []librato.Measurement) []byte
+	api       *librato.API
 	adding    *librato.Properties // what created metrics get
 	averaging *librato.Properties
-	batch     int // measurements a request
 	consumers int // requests at a time
 	interval  time.Duration
 	retry     *backoff.ExponentialBackOff // nil: at every tick
@@ -127,7 +126,7 @@ func (f *flusher) flushProbe(ctx context.Context, now time.Time) {
 	f.expire(now)
 	due := f.journal.unconfirmed(now.UnixNano())
 	if len(due) == 0 { // nothing is sealed: seal one request's worth
-		due = f.journal.sealAtMost(now.UnixNano(), f.batch)
+		due = f.journal.sealAtMost(now.UnixNano(), f.api.MaxMeasurements)
 	}
 	batches := f.batches(now, due)
 	if len(batches) == 0 {
@@ -162,7 +161,7 @@ func (f *flusher) batches(now time.Time, incs []*increment) [][]*increment {
 	}
 	f.holdMu.Unlock()
 	f.refuse(reasonTypeConflict, conflicting, "")
-	return slices.Collect(slices.Chunk(incs, f.batch))
+	return slices.Collect(slices.Chunk(incs, f.api.MaxMeasurements))
 }
 
 // post sends the batches, so many at a time, until all are through or the service is away.
@@ -233,7 +232,7 @@ func (f *flusher) deliver(ctx context.Context, batch []*increment, stopped func(
 		var why reason
 		if resp.Verdict == librato.VerdictRefused || len(resp.Errors) > 0 {
 			var offenders []int
-			offenders, why = resp.Blame(ms)
+			offenders, why = resp.Blame(f.api, ms)
 			for _, i := range offenders {
 				blamed = append(blamed, p.incs[i])
 			}
@@ -316,7 +315,7 @@ func (f *flusher) measurement(inc *increment) librato.Measurement {
 // send makes one request. What never got an answer is an outage.
 func (f *flusher) send(ctx context.Context, ms []librato.Measurement) librato.Response {
 	// Not from a pool: the transport may still read a body when its request has been answered, or has timed out.
-	body := f.encode(make([]byte, 0, bytesAMeasurement*len(ms)), ms)
+	body := f.api.Append(make([]byte, 0, bytesAMeasurement*len(ms)), ms)
 
 	began := time.Now()
 	resp, err := f.roundTrip(ctx, body)

@@ -47,7 +47,7 @@ func FuzzConvert(f *testing.F) {
 				assert.NotEmpty(t, ms[i].Name)
 				if api == APIMeasurements {
 					assert.NotEmpty(t, ms[i].Tags)
-					assert.LessOrEqual(t, len(ms[i].Tags), maxTags)
+					assert.LessOrEqual(t, len(ms[i].Tags), librato.MaxTags)
 				}
 			}
 			assert.True(t, json.Valid(librato.AppendMetrics(nil, ms)))

@@ -102,18 +102,10 @@ func newIncrements(cfg *Config, refused *refusals) *increments {
 		maxFuture: int64(cfg.MaxFuture / time.Second),
 		flush:     int64(cfg.FlushInterval),
 		most:      cfg.MaxIncrements,
-		batch:     requestSize(cfg.API),
+		batch:     cfg.api().MaxMeasurements,
 		keyed:     cfg.StorageID != nil,
 		unsure:    map[string]struct{}{},
 	}
-}
-
-// requestSize is how many measurements one request carries at most.
-func requestSize(api API) int {
-	if api == APIMeasurements {
-		return librato.MaxMeasurements
-	}
-	return librato.MaxMetrics
 }
 
 func (s *increments) count() int { return len(s.open) + s.unconfirmed }
@@ -172,7 +164,7 @@ func (s *increments) stage(samples []sample, now int64) error {
 				value = inc.staged
 			}
 			value.Add(p.value)
-			if math.Abs(value.Sum) > maxValue {
+			if math.Abs(value.Sum) > librato.MaxValue {
 				s.refuse(reasonOutOfRange, p)
 				continue
 			}

@@ -489,12 +489,12 @@ func (j *journal) recoverIncrement(key string, value []byte, now int64) error {
 	}
 	fresh := inc.stream
 	switch {
-	case j.streams.api == APIMeasurements && fresh.tags == nil:
-		source := cmp.Or(librato.CleanTagValue(fresh.source), unassigned)
-		fresh.source, fresh.tags = "", []librato.Tag{{Name: sourceTag, Value: source}}
-	case j.streams.api == APIMetrics && fresh.tags != nil:
+	case j.streams.api.Tagged && fresh.tags == nil:
+		source := cmp.Or(librato.CleanTagValue(fresh.source), librato.Unassigned)
+		fresh.source, fresh.tags = "", []librato.Tag{{Name: librato.SourceTag, Value: source}}
+	case !j.streams.api.Tagged && fresh.tags != nil:
 		for _, tag := range fresh.tags {
-			if tag.Name == sourceTag {
+			if tag.Name == librato.SourceTag {
 				fresh.source = librato.CleanSource(tag.Value)
 			}
 		}

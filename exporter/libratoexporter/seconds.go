@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
 )
 
 // Which second of its period an increment gets.
@@ -26,7 +28,7 @@ import (
 // Every instant here is in nanoseconds since the epoch, every second in seconds since the epoch.
 
 // longestPeriod is the longest that Librato aggregates over, in seconds.
-const longestPeriod = 600
+const longestPeriod = int64(librato.MaxPeriod / time.Second)
 
 // schedule is the list of ticks, the same for every period. It is immutable.
 type schedule struct {
@@ -124,7 +126,7 @@ func (u *usedSeconds) find(start, period int64) (int, bool) {
 // free returns the first second from wanted on, in steps of step, that lies above what is sealed of its own
 // period, and outside the used ranges of periods of another length that overlap it.
 func (u *usedSeconds) free(start, period, wanted, step int64) int64 {
-	// The longest period is 600 s: no range that starts earlier than that reaches into this one.
+	// No range that starts earlier than the longest period before reaches into this one.
 	from, _ := u.find(start-longestPeriod, 0)
 	for again := true; again; {
 		again = false

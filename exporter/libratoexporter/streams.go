@@ -62,7 +62,7 @@ type streams struct {
 	byKey  map[string]*stream
 	most   int // streams; aliases are bounded by four times as many
 	prefix string
-	api    API
+	api    *librato.API
 }
 
 func newStreams(cfg *Config) streams {
@@ -72,7 +72,7 @@ func newStreams(cfg *Config) streams {
 		byKey:  map[string]*stream{},
 		most:   cfg.MaxStreams,
 		prefix: cfg.MetricPrefix,
-		api:    cfg.API,
+		api:    cfg.api(),
 	}
 }
 
@@ -125,7 +125,7 @@ func (t *streams) of(s *sample) (*stream, reason) {
 	if fresh.name == "" {
 		return nil, reasonEmptyName
 	}
-	if t.api == APIMeasurements {
+	if t.api.Tagged {
 		fresh.tags = decodeTagSet(s.source)
 	} else if s.source != "" {
 		fresh.source = librato.CleanSource(s.source)
@@ -171,7 +171,7 @@ func (t *streams) rebuild() {
 // add returns the stream with fresh's name and source if there is one, else fresh itself, complete.
 func (t *streams) add(fresh *stream) (*stream, reason) {
 	source := fresh.source
-	if t.api == APIMeasurements {
+	if t.api.Tagged {
 		source = joinTags(fresh.tags)
 	}
 	key := strings.ToLower(fresh.name) + "/" + strings.ToLower(source)

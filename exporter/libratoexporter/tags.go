@@ -11,36 +11,24 @@ import (
 	"github.com/otelcol-segment/otelcol-segment/internal/librato"
 )
 
-// maxTags is how many tags a measurement may carry.
-// Source: Librato API reference, "Measurement Restrictions".
-const maxTags = 50
-
-// sourceTag is the tag that holds the source in the measurements API.
-const sourceTag = "source"
-
-// unassigned is what the service calls the source of what has none. A measurement must have a tag, so one that would
-// have none gets this as its source.
-// Source: Librato API reference, "Individual Sample Parameters".
-const unassigned = "unassigned"
-
 // pair is an attribute as text. Its strings may share pdata's memory.
 type pair struct {
 	key, value string
 }
 
-// settleTags sorts pairs by key and keeps, of each key, the one that came first, and of all at most maxTags: the
+// settleTags sorts pairs by key and keeps, of each key, the one that came first, and of all at most librato.MaxTags: the
 // source and the first by key. It works in place and returns how many tags are over the limit.
 func settleTags(pairs []pair) (settled []pair, dropped int) {
 	slices.SortStableFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
 	pairs = slices.CompactFunc(pairs, func(a, b pair) bool { return a.key == b.key })
-	dropped = len(pairs) - maxTags
+	dropped = len(pairs) - librato.MaxTags
 	if dropped <= 0 {
 		return pairs, 0
 	}
-	if i := slices.IndexFunc(pairs, func(p pair) bool { return p.key == sourceTag }); i >= maxTags {
-		pairs[maxTags-1] = pairs[i]
+	if i := slices.IndexFunc(pairs, func(p pair) bool { return p.key == librato.SourceTag }); i >= librato.MaxTags {
+		pairs[librato.MaxTags-1] = pairs[i]
 	}
-	return pairs[:maxTags], dropped
+	return pairs[:librato.MaxTags], dropped
 }
 
 // appendTagSet appends pairs to dst, each text behind its length: the tags as they came, which streams.go cleans

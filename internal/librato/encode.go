@@ -9,13 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// smallest is the magnitude below which the service stores 0.
-// Source: Librato API reference, "Float Restrictions".
-const smallest = 1e-130
-
 // AppendMetrics appends ms to dst as the JSON body of POST /v1/metrics and returns it. Gauges come first,
 // counters after them, each in the order of ms; an empty list is left out, and Tags are not part of this API.
-// Times are Unix seconds, values doubles; ms holds at most MaxMetrics, each with a Count of 1 or more and every
+// Times are Unix seconds, values doubles; ms holds at most Metrics.MaxMeasurements, each with a Count of 1 or more and every
 // value finite, as JSON has no words for the rest. dst shares no memory with ms and is all that is allocated.
 // Source: Librato API reference (archive of December 2016), "Create a Metric".
 func AppendMetrics(dst []byte, ms []Measurement) []byte {
@@ -59,7 +55,7 @@ func AppendMetrics(dst []byte, ms []Measurement) []byte {
 
 // AppendMeasurements appends ms to dst as the JSON body of POST /v1/measurements and returns it. Source and
 // Counter are not part of this API; a measurement without Tags is written without them. The rest is as with
-// AppendMetrics, with at most MaxMeasurements in ms.
+// AppendMetrics, with at most Measurements.MaxMeasurements in ms.
 // Source: Librato API reference, "Create a Measurement".
 func AppendMeasurements(dst []byte, ms []Measurement) []byte {
 	dst = append(dst, `{"measurements":[`...)

@@ -261,7 +261,7 @@ func events(n int) []Measurement {
 }
 
 func TestEncodersAllocateNothing(t *testing.T) {
-	ms, buf := events(MaxMetrics), make([]byte, 0, 1<<20)
+	ms, buf := events(Metrics.MaxMeasurements), make([]byte, 0, 1<<20)
 	assert.Zero(t, testing.AllocsPerRun(10, func() {
 		_ = AppendMetrics(buf, ms)
 		_ = AppendMeasurements(buf, ms)
@@ -269,11 +269,11 @@ func TestEncodersAllocateNothing(t *testing.T) {
 }
 
 func BenchmarkAppendMetrics(b *testing.B) {
-	benchmarkEncoder(b, AppendMetrics, events(MaxMetrics))
+	benchmarkEncoder(b, AppendMetrics, events(Metrics.MaxMeasurements))
 }
 
 func BenchmarkAppendMeasurements(b *testing.B) {
-	benchmarkEncoder(b, AppendMeasurements, events(MaxMeasurements))
+	benchmarkEncoder(b, AppendMeasurements, events(Measurements.MaxMeasurements))
 }
 
 func benchmarkEncoder(b *testing.B, encode func([]byte, []Measurement) []byte, ms []Measurement) {

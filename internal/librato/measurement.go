@@ -6,14 +6,6 @@
 // standard library.
 package librato
 
-// The most measurements that one request may carry.
-// Source: Librato API reference, "Measurement Restrictions" (a guideline for the metrics API, a limit for
-// the measurements API).
-const (
-	MaxMetrics      = 300
-	MaxMeasurements = 1000
-)
-
 // Summary is one or more values added up: what Librato calls a complex gauge. The zero value is empty.
 // Min and Max are NaN where they are not known, as in histograms that carry none, and in all that such
 // a summary is folded into.

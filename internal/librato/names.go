@@ -8,13 +8,6 @@ import (
 	"unicode/utf8"
 )
 
-// The longest names that Librato takes, in characters.
-// Source: Librato API reference, "Measurement Restrictions".
-const (
-	MaxNameLength    = 255 // metric names, sources and tag values
-	MaxTagNameLength = 64
-)
-
 // alphabet says for each ASCII character what is written for it: itself, its lower case, or '-'.
 type alphabet [utf8.RuneSelf]byte
 
@@ -56,7 +49,7 @@ func CleanMetricName(name string) string { return clean(name, &metricAlphabet, M
 // CleanSource keeps what Librato takes as a source (A-Z a-z 0-9 . : _ -), replaces the rest by '-' and keeps
 // the first 255. The reserved word "all", in any case, gets an underscore appended.
 func CleanSource(source string) string {
-	if len(source) == len("all") && strings.EqualFold(source, "all") {
+	if len(source) == len(ReservedSource) && strings.EqualFold(source, ReservedSource) {
 		return source + "_"
 	}
 	return clean(source, &metricAlphabet, MaxNameLength)

@@ -318,7 +318,7 @@ func (r *Response) Words() string {
 	return s[:cut] + ellipsis
 }
 
-// Blame says which of ms the answer is about, as ascending indexes, and why: ms is what the request held.
+// Blame says which of ms the answer is about, as ascending indexes, and why: ms is what the request to api held.
 //
 //   - VerdictRefused: those that must not go again, all for the one reason that is returned; others that the
 //     answer names as well are named by the next one. A time that is too old blames the oldest second of ms,
@@ -328,7 +328,7 @@ func (r *Response) Words() string {
 //     them all: compare with Failed.
 //   - VerdictAgain: those that were not taken, if the answer counts some as taken and names all the others; only
 //     these have to go again. nil: it does not tell, so all go again.
-func (r *Response) Blame(ms []Measurement) (offenders []int, reason Reason) {
+func (r *Response) Blame(api *API, ms []Measurement) (offenders []int, reason Reason) {
 	reason = ReasonRejected
 	if len(r.Errors) > 0 {
 		reason = r.Errors[0].reason()
@@ -344,7 +344,7 @@ func (r *Response) Blame(ms []Measurement) (offenders []int, reason Reason) {
 		return offenders, reason
 	}
 
-	index := newNameIndex(ms)
+	index := newNameIndex(api, ms)
 	for _, e := range r.Errors {
 		named := index.named(&e)
 		if len(named) == 0 {
@@ -448,39 +448,33 @@ func outermost(e *Error, ms []Measurement) (found []int) {
 
 // nameIndex finds measurements by the lower-cased words that an answer may name them by.
 type nameIndex struct {
-	names, sources, tags map[string][]int
+	names      map[string][]int
+	identities map[string][]int // sources, or names and values of tags
 }
 
-func newNameIndex(ms []Measurement) *nameIndex {
-	x := &nameIndex{names: map[string][]int{}, sources: map[string][]int{}, tags: map[string][]int{}}
+func newNameIndex(api *API, ms []Measurement) *nameIndex {
+	x := &nameIndex{names: map[string][]int{}, identities: map[string][]int{}}
+	var words []string
 	for i := range ms {
-		m := &ms[i]
-		for _, entry := range []struct {
-			in   map[string][]int
-			word string
-		}{{x.names, m.Name}, {x.sources, m.Source}} {
-			key := strings.ToLower(entry.word)
-			entry.in[key] = append(entry.in[key], i)
-		}
-		for _, tag := range m.Tags {
-			for _, key := range []string{strings.ToLower(tag.Name), strings.ToLower(tag.Value)} {
-				x.tags[key] = append(x.tags[key], i)
-			}
+		name := strings.ToLower(ms[i].Name)
+		x.names[name] = append(x.names[name], i)
+		words = api.identity(words[:0], &ms[i])
+		for _, word := range words {
+			word = strings.ToLower(word)
+			x.identities[word] = append(x.identities[word], i)
 		}
 	}
 	return x
 }
 
-// named returns the measurements that e names. Names are looked up before sources and tags, unless e is about those.
+// named returns the measurements that e names. Names are looked up first, unless e is about a source or tag.
 func (x *nameIndex) named(e *Error) []int {
 	order := []map[string][]int{x.names}
 	switch e.reason() {
-	case ReasonInvalidSource:
-		order = []map[string][]int{x.sources, x.names}
-	case ReasonInvalidTag:
-		order = []map[string][]int{x.tags, x.names}
+	case ReasonInvalidSource, ReasonInvalidTag:
+		order = []map[string][]int{x.identities, x.names}
 	case ReasonRejected:
-		order = []map[string][]int{x.names, x.sources, x.tags}
+		order = []map[string][]int{x.names, x.identities}
 	case ReasonTooOld, ReasonInTheFuture, ReasonInvalidName, ReasonInvalidValue, ReasonTypeConflict:
 	}
 	said, leading := e.words()

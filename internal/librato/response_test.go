@@ -238,8 +238,7 @@ func TestBlame(t *testing.T) {
 		{"a name in a list", 400, `{"errors":[{"param":"name","value":"SIGNUP","reason":"is invalid"}]}`, []int{1}, ReasonInvalidName},
 		{"one reason at a time", 400, `{"errors":[{"param":"name","value":"signup","reason":"is invalid"},{"param":"source","value":"a","reason":"is invalid"}]}`, []int{1}, ReasonInvalidName},
 		{"a name before a time", 400, `{"errors":{"params":{"measure_time":["is too far in the past"],"name":["login is bad"]}}}`, []int{2}, ReasonInvalidName},
-		{"a tag", 400, `{"errors":[{"param":"tags","value":"us east","reason":"is invalid"}]}`, []int{1}, ReasonInvalidTag},
-		{"a tag's name", 400, params("tags", "'Region' can't be one, it's 'too' short"), []int{1}, ReasonInvalidTag},
+		{"a tag where there are none", 400, params("tags", "'Region' can't be one"), nil, ReasonInvalidTag},
 		{"a source named by an error of the request", 400, `{"errors":{"request":["web 2 is not a valid source name"]}}`, []int{1}, ReasonInvalidSource},
 		{"anything that quotes a name", 400, `{"errors":{"request":["too many streams for \"login\""]}}`, []int{2}, ReasonRejected},
 		{"a name that is not ours", 400, params("name", "other is not valid"), nil, ReasonInvalidName},
@@ -249,7 +248,7 @@ func TestBlame(t *testing.T) {
 		{"taken, nothing said", 200, ``, nil, ReasonRejected},
 		{
 			"taken in part: all that are named", 202,
-			`{"measurements":{"summary":{"accepted":3,"failed":2}},"errors":[{"param":"name","value":"login","reason":"is bad"},{"param":"tags","value":"us east","reason":"is bad"}]}`,
+			`{"measurements":{"summary":{"accepted":3,"failed":2}},"errors":[{"param":"name","value":"login","reason":"is bad"},{"param":"name","value":"signup","reason":"is bad"}]}`,
 			[]int{1, 2},
 			ReasonInvalidName,
 		},
@@ -275,7 +274,7 @@ func TestBlame(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := parse(tt.status, tt.body)
-			got, reason := r.Blame(ms)
+			got, reason := r.Blame(Metrics, ms)
 			assert.Equal(t, tt.want, got)
 			assert.Equal(t, tt.reason, reason)
 		})
@@ -283,15 +282,44 @@ func TestBlame(t *testing.T) {
 
 	t.Run("one alone", func(t *testing.T) {
 		r := parse(400, params("value", "must be positive"))
-		got, reason := r.Blame(ms[:1])
+		got, reason := r.Blame(Metrics, ms[:1])
 		assert.Equal(t, []int{0}, got)
 		assert.Equal(t, ReasonInvalidValue, reason)
 	})
 	t.Run("none", func(t *testing.T) {
 		r := parse(400, params("measure_time", "is too far in the past"))
-		got, _ := r.Blame(nil)
+		got, _ := r.Blame(Metrics, nil)
 		assert.Nil(t, got)
 	})
+}
+
+// Where streams are told apart by tags, a refusal names them by these, the source among them.
+func TestBlameByTags(t *testing.T) {
+	ms := []Measurement{
+		{Name: "signup", Tags: []Tag{{"region", "Us East"}}},
+		{Name: "signup", Tags: []Tag{{"source", "web-1"}}},
+		{Name: "login", Tags: []Tag{{"source", "web-1"}, {"Zone", "b"}}},
+	}
+	for name, tt := range map[string]struct {
+		body   string
+		want   []int
+		reason Reason
+	}{
+		"a value": {`{"errors":[{"param":"tags","value":"us east","reason":"is invalid"}]}`, []int{0}, ReasonInvalidTag},
+		"a name, quoted among apostrophes": {
+			`{"errors":{"params":{"tags":["'Region' can't be one, it's 'too' short"]}}}`, []int{0}, ReasonInvalidTag,
+		},
+		"a source":           {`{"errors":{"params":{"source":["web-1 is not a valid source name"]}}}`, []int{1, 2}, ReasonInvalidSource},
+		"anything it quotes": {`{"errors":{"request":["too many streams for 'zone'"]}}`, []int{2}, ReasonRejected},
+		"a name before tags": {`{"errors":{"request":["too many streams for 'signup' of 'b'"]}}`, []int{0, 1}, ReasonRejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := parse(400, tt.body)
+			got, reason := r.Blame(Measurements, ms)
+			assert.Equal(t, tt.want, got)
+			assert.Equal(t, tt.reason, reason)
+		})
+	}
 }
 
 func FuzzParseResponse(f *testing.F) {
@@ -306,14 +334,14 @@ func FuzzParseResponse(f *testing.F) {
 		assert.LessOrEqual(t, len(r.Words()), 200)
 		assert.True(t, utf8.ValidString(r.Words()))
 		assert.Equal(t, r.Verdict == VerdictAgain, r.Cause != CauseNone)
-		offenders, reason := r.Blame(ms)
+		offenders, reason := r.Blame(Metrics, ms)
 		assert.NotEmpty(t, reason)
 		for i, o := range offenders {
 			assert.True(t, o >= 0 && o < len(ms))
 			assert.True(t, i == 0 || offenders[i-1] < o)
 		}
 		if r.Verdict == VerdictRefused {
-			one, _ := r.Blame(ms[:1])
+			one, _ := r.Blame(Metrics, ms[:1])
 			assert.Equal(t, []int{0}, one)
 		}
 	})

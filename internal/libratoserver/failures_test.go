@@ -139,7 +139,7 @@ func TestTakenInPart(t *testing.T) {
 	response := librato.ParseResponse(status, http.Header{}, []byte(answer), time.Unix(start, 0))
 	assert.Equal(t, librato.VerdictAgain, response.Verdict)
 	assert.Equal(t, 1, response.Accepted)
-	offenders, _ := response.Blame([]librato.Measurement{{Name: "a"}, {Name: "b"}, {Name: "c"}})
+	offenders, _ := response.Blame(librato.Measurements, []librato.Measurement{{Name: "a"}, {Name: "b"}, {Name: "c"}})
 	assert.Equal(t, []int{1, 2}, offenders)
 
 	status, answer = h.tagged(body)
@@ -196,7 +196,7 @@ func TestDocumentedAnswers(t *testing.T) {
 		status, answer := h.post(string(librato.AppendMetrics(nil, ms)))
 		response := librato.ParseResponse(status, http.Header{}, []byte(answer), time.Unix(start, 0))
 		assert.Equal(t, librato.VerdictRefused, response.Verdict, answer)
-		offenders, reason := response.Blame(ms)
+		offenders, reason := response.Blame(librato.Metrics, ms)
 		assert.Equal(t, tt.reason, reason, answer)
 		if tt.named {
 			assert.Equal(t, []int{1}, offenders, answer)
@@ -291,7 +291,7 @@ func TestPage(t *testing.T) {
 }
 
 func BenchmarkSink(b *testing.B) {
-	ms := make([]librato.Measurement, librato.MaxMetrics)
+	ms := make([]librato.Measurement, librato.Metrics.MaxMeasurements)
 	for i := range ms {
 		ms[i] = librato.Measurement{Name: "Order-Completed", Source: fmt.Sprintf("web-%d", i), Time: start, Summary: librato.SummaryOf(1)}
 	}
