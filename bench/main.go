@@ -5,15 +5,17 @@
 // beside a bare net/http handler that reads the same requests and throws them away. Both run on this machine, in turn, so what
 // counts is their ratio. docs/performance.md says how to read what it prints.
 //
-//	go run .            everything, some twenty minutes
-//	go run . -quick     shorter runs, three rounds; for a first look
-//	go run . -only cpu  one part: cpu, storage, latency, idle, scale or exact
+//	go run .               everything, some twenty minutes
+//	go run . -quick        shorter runs, three rounds; for a first look
+//	go run . -only cpu     one part: cpu, storage, latency, idle, scale or exact
+//	go run . -against OLD  beside the collector OLD instead, built from another commit: what a change costs
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +25,7 @@ import (
 // bench is one invocation.
 type bench struct {
 	binary    string
+	other     string   // another build of the collector, to compare with
 	args      []string // more arguments for the collector
 	rounds    int
 	scale     int // runs are this many times shorter
@@ -35,10 +38,10 @@ type bench struct {
 
 // row is a line of the table.
 type row struct {
-	what              string
-	ours, bare, ratio string
-	goal              string
-	holds             bool
+	what                string
+	ours, beside, ratio string
+	goal                string
+	holds               bool
 }
 
 func main() {
@@ -46,6 +49,7 @@ func main() {
 	bare := flag.String("serve-bare", "", "serve the bare handler on this address and do nothing else (the bench starts itself so)")
 	pooled := flag.Bool("bare-pooled", false, "with -serve-bare: use gzip readers again")
 	flag.StringVar(&b.binary, "binary", "../_build/otelcol-segment", "the collector")
+	flag.StringVar(&b.other, "against", "", "compare only what an event costs with this other build of the collector")
 	flag.IntVar(&b.rounds, "rounds", b.rounds, "rounds of which the median is taken")
 	flag.IntVar(&b.conns, "connections", 16, "connections that send at the same time")
 	args := flag.String("args", "", "more arguments for the collector, for example -args=--feature-gates=pdata.useProtoPooling")
@@ -73,11 +77,15 @@ func main() {
 		exitOn(b.load(*load, *loadTime, *loadRate, settings{storage: *loadStorage}, *loadBare))
 		return
 	}
-	parts := []struct {
+	type part struct {
 		name string
 		run  func() error
-	}{
+	}
+	parts := []part{
 		{"cpu", b.cpu}, {"storage", b.storage}, {"latency", b.latency}, {"idle", b.idle}, {"scale", b.scaling}, {"exact", b.exact},
+	}
+	if b.other != "" {
+		parts = []part{{"against", b.against}}
 	}
 	fmt.Println(machine())
 	for _, part := range parts {
@@ -102,7 +110,11 @@ func exitOn(err error) {
 
 // print writes the table as Markdown.
 func (b *bench) print() {
-	fmt.Printf("\n| what | otelcol-segment | bare handler | ratio | goal | |\n|---|---|---|---|---|---|\n")
+	beside := "bare handler"
+	if b.other != "" {
+		beside = filepath.Base(b.other)
+	}
+	fmt.Printf("\n| what | %s | %s | ratio | goal | |\n|---|---|---|---|---|---|\n", filepath.Base(b.binary), beside)
 	for _, r := range b.rows {
 		mark := "holds"
 		if !r.holds {
@@ -111,7 +123,7 @@ func (b *bench) print() {
 		if r.goal == "" {
 			mark = ""
 		}
-		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", r.what, r.ours, r.bare, r.ratio, r.goal, mark)
+		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", r.what, r.ours, r.beside, r.ratio, r.goal, mark)
 	}
 	fmt.Print(`
 How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, which start both anew and
@@ -320,7 +332,7 @@ func (b *bench) cpu() error {
 		b.rows = append(b.rows, row{
 			"CPU an event, " + s.name, micros(median(costs[0])), micros(median(costs[1])), fmt.Sprintf("%.2f", ratio), goal, ratio <= s.goal,
 		}, row{
-			what: "peak resident memory, " + s.name, ours: mib(peaks[0]), bare: mib(peaks[1]),
+			what: "peak resident memory, " + s.name, ours: mib(peaks[0]), beside: mib(peaks[1]),
 		})
 		fmt.Fprintf(os.Stderr, "%s: ours %v bare %v\n", s.name, costs[0], costs[1])
 	}
@@ -355,6 +367,33 @@ func (b *bench) storage() error {
 			fmt.Sprintf("%.2f", ratio), "≤ 2.0", ratio <= 2,
 		})
 		fmt.Fprintf(os.Stderr, "storage, %s: with %v without %v\n", s.name, costs[0], costs[1])
+	}
+	return nil
+}
+
+// against compares the collector with another build of it, with the same settings: what a change costs, in one run.
+func (b *bench) against() error {
+	for _, s := range b.sizes()[:2] {
+		for _, storage := range []bool{false, true} {
+			costs, peaks, err := b.compare(s, [2]func() (*target, error){
+				func() (*target, error) { return b.collector(settings{storage: storage}) },
+				func() (*target, error) { return b.collector(settings{storage: storage, binary: b.other}) },
+			})
+			if err != nil {
+				return err
+			}
+			name := s.name
+			if storage {
+				name += ", with storage"
+			}
+			b.rows = append(b.rows, row{
+				what: "CPU an event, " + name, ours: micros(median(costs[0])), beside: micros(median(costs[1])),
+				ratio: fmt.Sprintf("%.3f", ratio(costs[0], costs[1])),
+			}, row{
+				what: "peak resident memory, " + name, ours: mib(peaks[0]), beside: mib(peaks[1]),
+			})
+			fmt.Fprintf(os.Stderr, "%s: ours %v other %v\n", name, costs[0], costs[1])
+		}
 	}
 	return nil
 }
@@ -425,7 +464,7 @@ func (b *bench) latencyRows(s size, storage bool, rate, own float64, p50, p99 [3
 		o, r := median(p[0]), median(p[1])
 		ratio := float64(o) / float64(r)
 		line := row{
-			what: []string{"p50 ", "p99 "}[i] + name, ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", ratio),
+			what: []string{"p50 ", "p99 "}[i] + name, ours: micros(o), beside: micros(r), ratio: fmt.Sprintf("%.2f", ratio),
 		}
 		if i == 1 {
 			// One commit of bbolt without fsync, and the wait for the group's others.
@@ -436,7 +475,7 @@ func (b *bench) latencyRows(s size, storage bool, rate, own float64, p50, p99 [3
 	o, r := median(p99[0]), median(p99[2])
 	b.rows = append(b.rows, row{
 		what: fmt.Sprintf("the same p99, beside the bare handler at %.0f requests/s, half of what saturates it", own),
-		ours: micros(o), bare: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r)),
+		ours: micros(o), beside: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r)),
 	})
 	fmt.Fprintf(os.Stderr, "latency, %s, storage %t: p99 ours %v bare %v\n", s.name, storage, p99[0], p99[1])
 }
@@ -541,7 +580,7 @@ func (b *bench) scaling() error {
 		// Each flush may have one request that is not full, and flushes are ten seconds apart.
 		full := int((measurements + 299) / 300)
 		b.rows = append(b.rows, memory, row{
-			what: fmt.Sprintf("requests to Librato of that, %d measurements", measurements), ours: strconv.Itoa(posts), bare: strconv.Itoa(full),
+			what: fmt.Sprintf("requests to Librato of that, %d measurements", measurements), ours: strconv.Itoa(posts), beside: strconv.Itoa(full),
 			ratio: fmt.Sprintf("%.2f", float64(posts)/float64(full)), goal: "full ones, but one a flush", holds: posts <= full+int(limit/(10*time.Second))+3,
 		})
 		t.shut()

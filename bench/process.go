@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,6 +127,7 @@ func startSink() (*process, error) {
 
 // settings are what the runs of the collector differ in.
 type settings struct {
+	binary     string        // "": the one under test
 	storage    bool          // file_storage and forwarded ids, as `make run` has it
 	noIDs      bool          // deduplication off
 	maxStreams int           // 0: the default
@@ -169,7 +171,8 @@ func (b *bench) startCollector(sink string, s settings) (*process, error) {
 	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start("ours", addr, append([]string{b.binary, "--config", path}, b.args...))
+	binary := cmp.Or(s.binary, b.binary)
+	p, err := start(filepath.Base(binary), addr, append([]string{binary, "--config", path}, b.args...))
 	if err != nil {
 		return nil, err
 	}
