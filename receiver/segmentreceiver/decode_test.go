@@ -4,10 +4,13 @@
 package segmentreceiver
 
 import (
+	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -31,6 +34,9 @@ var decodeTests = []struct {
 	{name: "exponent", body: `{"event":"e","properties":{"value":1.5E+3}}`, events: []string{"e||1500"}},
 	{name: "numeric string", body: `{"event":"e","properties":{"value":" +4.5e1 "}}`, events: []string{"e||45"}},
 	{name: "value in another case", body: `{"event":"e","properties":{"vALUE":3}}`, events: []string{"e||3"}},
+	{name: "an integer of 18 digits", body: `{"event":"e","properties":{"value":123456789012345678}}`, events: []string{"e||1.2345678901234568e+17"}},
+	{name: "the last properties count", body: `{"event":"e","properties":{"value":3},"properties":{}}`, events: []string{"e||1"}},
+	{name: "the last properties count, if wrong as well", body: `{"event":"e","properties":{"value":"x"},"properties":{}}`, events: []string{"e||1"}},
 	{name: "the last value counts", body: `{"event":"e","properties":{"value":3,"Value":4}}`, events: []string{"e||4"}},
 	{name: "value of a nested property", body: `{"event":"e","properties":{"x":{"value":3},"y":[{"value":4}]}}`, events: []string{"e||1"}},
 	{name: "word as value", body: `{"event":"e","properties":{"value":"many"}}`, problem: "properties.value: not a number"},
@@ -43,6 +49,7 @@ var decodeTests = []struct {
 
 	// Names.
 	{name: "escapes", body: `{"event":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83d"}`, events: []string{"a\"\\/\b\f\n\r\té😀\uFFFD||1"}},
+	{name: "a pair of surrogates at the end", body: `{"event":"\ud83d\uDE00"}`, events: []string{"😀||1"}},
 	{name: "escapes in keys", body: `{"\u0065vent":"e","propert\u0069es":{"v\u0061lue":2}}`, events: []string{"e||2"}},
 	{name: "no event", body: `{"userId":"u"}`, problem: "event: missing"},
 	{name: "empty event", body: `{"event":""}`, problem: "event: missing"},
@@ -87,6 +94,7 @@ var decodeTests = []struct {
 	{name: "Librato off", body: `{"event":"e","integrations":{"Librato":false}}`},
 	{name: "librato is no flag", body: `{"event":"e","integrations":{"librato":false}}`, events: []string{"e||1"}},
 	{name: "what browsers send is no list", body: `{"event":"e","integrations":{"Segment.io":true}}`, events: []string{"e||1"}},
+	{name: "the last integrations count", body: `{"event":"e","integrations":{"All":false,"Librato":false},"integrations":{}}`, events: []string{"e||1"}},
 	{name: "off beats wrong", body: `{"event":"","integrations":{"Librato":false}}`},
 
 	// What a batch says for all.
@@ -106,7 +114,18 @@ var decodeTests = []struct {
 		events: []string{"Viewed Home Page||1", "Viewed Docs Home Page||1", "Loaded a Page||1", "Viewed Main Screen||1", "Loaded a Screen||1"},
 	},
 
+	{
+		name: "a batch's source gives way to the message's at the same place", shape: shapeBatch,
+		body:   `{"context":{"source":"all"},"batch":[{"type":"track","event":"e","context":{"source":"own"}}]}`,
+		events: []string{"e|own|1"},
+	},
+
 	// Bad messages in good batches.
+	{name: "as large as a message may be", body: `{"event":"e","x":"` + strings.Repeat("y", 1000-20) + `"}`, events: []string{"e||1"}},
+	{
+		name: "a digit beyond f", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"\u00g1"},{"type":"track","event":"e"}]}`,
+		events: []string{"e||1"}, problem: "batch[0]: an escape that JSON does not know (byte 36)",
+	},
 	{name: "no object", shape: shapeBatch, body: `{"batch":[1,{"type":"track","event":"e"},"x",null,[{}]]}`, events: []string{"e||1"}, problem: "batch[0]: not an object"},
 	{name: "no object and no JSON", shape: shapeBatch, body: `{"batch":[[NaN],{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0]: NaN is not JSON (byte 11)"},
 	{name: "no type", shape: shapeBatch, body: `{"batch":[{"event":"x"},{"type":"track","event":"e"}]}`, events: []string{"e||1"}, problem: "batch[0].type: missing"},
@@ -159,6 +178,8 @@ var decodeTests = []struct {
 	{name: "broken inside a skipped value", body: `{"a":{"b":[1,{"c":tru}]}}`, err: "not JSON at byte 18: expected a value"},
 	{name: "brackets that do not fit", body: `{"a":[1}}`, err: "not JSON at byte 7: expected a comma or the end of the array"},
 	{name: "too deep", body: `{"a":` + strings.Repeat("[", 514) + strings.Repeat("]", 514) + `}`, err: "not JSON at byte 518: nested too deeply"},
+	{name: "too deep, in objects", body: `{"a":` + strings.Repeat(`{"a":`, 513) + `1` + strings.Repeat("}", 514), err: "not JSON at byte 2566: nested too deeply"},
+	{name: "as deep as may be", shape: shapeBatch, body: `{"batch":[{"type":"track","event":"e"}],"a":` + strings.Repeat(`{"a":`, 512) + `1` + strings.Repeat("}", 513), events: []string{"e||1"}},
 	{name: "deep enough", body: `{"event":"e","a":` + strings.Repeat("[", 400) + strings.Repeat("]", 400) + `}`, events: []string{"e||1"}},
 	{name: "NaN outside of messages", shape: shapeBatch, body: `{"batch":[],"context":{"a":NaN}}`, err: "not JSON at byte 27: NaN is not JSON"},
 
@@ -202,6 +223,63 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestOracle holds the oracle to the same cases, so that the fuzz test compares two things that were right once.
+func TestOracle(t *testing.T) {
+	events := 0
+	for _, tt := range decodeTests {
+		if tt.err != "" || !json.Valid([]byte(tt.body)) || !utf8.ValidString(tt.body) {
+			continue
+		}
+		typ, s := typeUnknown, tt.shape
+		switch {
+		case s == shapeMessage:
+			typ = typeTrack
+		case s == shapeArray && tt.body[0] == '{':
+			s = shapeMessage
+		}
+		result, err := oracleDecode(newTestDecoder(), s, tt.shape == shapeArray, typ, []byte(tt.body), testReceived)
+		require.NoError(t, err, tt.name)
+		var got []string
+		for _, e := range result.Events {
+			got = append(got, e.Name+"|"+e.Source+"|"+formatFloat(e.Value))
+		}
+		assert.Equal(t, tt.events, got, tt.name)
+		events += len(got)
+	}
+	assert.Greater(t, events, 50)
+}
+
+// TestKeptProperties: of a property that is given twice the last counts, also if it is none of those that can be kept.
+func TestKeptProperties(t *testing.T) {
+	for _, tt := range []struct {
+		properties string
+		want       map[string]any
+	}{
+		{`{"plan":"a","n":1,"value":2.5,"other":"x"}`, map[string]any{"plan": "a", "n": int64(1), "value": 2.5}},
+		{`{"plan":true,"n":false}`, map[string]any{"plan": true, "n": false}},
+		{`{"n":9007199254740993}`, map[string]any{"n": int64(9007199254740993)}},
+		{`{"n":1e2}`, map[string]any{"n": 100.0}},
+		{`{"n":12345678901234567890}`, map[string]any{"n": 12345678901234567890.0}},
+		{`{"n":1e999}`, map[string]any{}},
+		{`{"plan":"a","plan":"b"}`, map[string]any{"plan": "b"}},
+		{`{"plan":"a","n":1,"plan":null}`, map[string]any{"n": int64(1)}},
+		{`{"Plan":"a"}`, map[string]any{}},
+		{`{"plan":{"plan":"a"},"n":["n"]}`, map[string]any{}},
+	} {
+		d := newTestDecoder()
+		body := `{"event":"e","properties":` + tt.properties + `}`
+		require.Nil(t, d.decode([]byte(body), typeTrack))
+		d.resolve(nil, false, testReceived)
+		require.Len(t, d.events, 1)
+		builder := metricsBuilder{sourceAttribute: "source", keep: d.keep, metricType: MetricTypeGauge}
+		metrics := builder.build(d.events, d.properties, nil)
+		attributes := metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Gauge().DataPoints().At(0).Attributes()
+		tt.want["source"] = "e"
+		assert.Equal(t, tt.want, attributes.AsRaw(), tt.properties)
+		assert.Equal(t, len(tt.want), attributes.Len(), tt.properties)
+	}
+}
+
 func TestDecodeTakesTheClientsClockSkewOut(t *testing.T) {
 	at := func(text string) string {
 		v, err := time.Parse(time.RFC3339Nano, text)
@@ -220,6 +298,9 @@ func TestDecodeTakesTheClientsClockSkewOut(t *testing.T) {
 		{name: "no timestamp, but sentAt", fields: `"sentAt":"2026-05-04T00:00:00Z"`, want: received},
 		{name: "timestamp alone", fields: `"timestamp":"2026-05-01T02:03:04.567Z"`, want: "2026-05-01T02:03:04.567Z"},
 		{name: "unparsable", fields: `"timestamp":"yesterday","sentAt":"2026-05-04T00:00:00Z"`, want: received},
+		{name: "Unix seconds", fields: `"timestamp":1777863721`, want: "2026-05-04T03:02:01Z"},
+		{name: "Unix milliseconds", fields: `"timestamp":1777863721500`, want: "2026-05-04T03:02:01.5Z"},
+		{name: "a clock that is centuries ahead", fields: `"timestamp":"1970-01-02T00:00:00Z","sentAt":"2199-12-31T00:00:00Z"`, want: "1970-01-01T00:00:00.000000001Z"},
 		{name: "Go's zero time", fields: `"timestamp":"0001-01-01T00:00:00Z"`, want: received},
 		{name: "the clock is an hour behind", fields: `"timestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T02:02:01.5Z"`, want: "2026-05-04T03:02:00Z"},
 		{name: "originalTimestamp as rudder sends it", fields: `"originalTimestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T02:02:01.5Z"`, want: "2026-05-04T03:02:00Z"},
@@ -266,8 +347,23 @@ func TestParseTime(t *testing.T) {
 		"2016-12-31T23:59:60Z":                "2017-01-01T00:00:00Z",
 		"1777863721":                          "2026-05-04T03:02:01Z",
 		"1777863721500":                       "2026-05-04T03:02:01.5Z",
+		"2000-02-29":                          "2000-02-29T00:00:00Z",
+		"2026-05-04T03:02:01+23:59":           "2026-05-03T03:03:01Z",
+		"2026-05-04T03:59:59Z":                "2026-05-04T03:59:59Z",
 		"":                                    "",
 		"2023-02-29":                          "",
+		"1900-02-29":                          "",
+		"2100-02-29":                          "",
+		"2026-04-31":                          "",
+		"2026-05-32":                          "",
+		"2026-05-00":                          "",
+		"2026-00-04":                          "",
+		"2026-05-04T03:60Z":                   "",
+		"2026-05-04T03:02:61Z":                "",
+		"2026-05-04T03:02:5":                  "",
+		"2026-05-04T03:02:":                   "",
+		"2026-05-04T03:02:01+24:00":           "",
+		"2026-05-04T03:02:01+02:60":           "",
 		"2026-13-01":                          "",
 		"2026-05-04T24:00:00Z":                "",
 		"2026-05-04T03:02:01.Z":               "",
@@ -282,7 +378,7 @@ func TestParseTime(t *testing.T) {
 		"2026-05-04T03:02:01.5000000+00:00 x": "",
 	} {
 		got := ""
-		if v := parseTime([]byte(text)); v != 0 {
+		if v := parseTime(slices.Clip([]byte(text))); v != 0 { // no byte beyond its end may be read
 			got = time.Unix(0, v).UTC().Format(time.RFC3339Nano)
 		}
 		assert.Equal(t, want, got, text)

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +38,13 @@ func (d *deduplicator) tryClaim(c *claim, events []event, now time.Time) <-chan 
 func (d *deduplicator) undecided() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.claims) - 1 - len(d.free)
+	n := 0
+	for _, c := range d.claims {
+		if c != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func duplicates(events []event) []bool {
@@ -217,4 +225,30 @@ func TestAPanicReleasesTheClaim(t *testing.T) {
 	q.decoder = *d
 	assert.Panics(t, func() { _ = tr.deliver(t.Context(), q) })
 	assert.Zero(t, tr.dedup.undecided())
+}
+
+// TestACopyDoesNotWaitForEver: its client has gone, or the webhook's time is over.
+func TestACopyDoesNotWaitForEver(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	r := newTestReceiver(t, consumerFunc(func(context.Context, pmetric.Metrics) error {
+		close(entered)
+		<-leave
+		return nil
+	}))
+	send := func(ctx context.Context) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r.handle(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/track", strings.NewReader(`{"event":"e","messageId":"1"}`)))
+		return w
+	}
+	first := make(chan *httptest.ResponseRecorder)
+	go func() { first <- send(t.Context()) }()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	second := send(ctx)
+	assert.Equal(t, http.StatusServiceUnavailable, second.Code)
+	assert.NotEmpty(t, second.Header().Get("Retry-After"))
+	assert.Contains(t, second.Body.String(), `"undecided"`)
+	close(leave)
+	assert.Equal(t, http.StatusOK, (<-first).Code)
 }

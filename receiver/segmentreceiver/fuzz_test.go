@@ -45,9 +45,16 @@ func addRequestSeeds(f *testing.F) {
 		for _, s := range []shape{shapeMessage, shapeBatch, shapeArray} {
 			f.Add(body, byte(s))
 		}
+		for typ := typeTrack; typ < messageTypes; typ++ {
+			f.Add(body, byte(shapeMessage)+3*byte(typ))
+		}
 	}
 	for _, tt := range decodeTests {
-		f.Add([]byte(tt.body), byte(tt.shape))
+		how := byte(tt.shape)
+		if tt.shape == shapeMessage {
+			how += 3 * byte(typeTrack)
+		}
+		f.Add([]byte(tt.body), how)
 	}
 }
 

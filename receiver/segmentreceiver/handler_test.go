@@ -16,6 +16,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,19 @@ func startReceiver(t *testing.T, change ...func(*Config)) *testReceiver {
 	return tr
 }
 
+// newTestReceiver returns a receiver that does not serve.
+func newTestReceiver(t *testing.T, next consumer.Metrics, change ...func(*Config)) *segmentReceiver {
+	t.Helper()
+	cfg := createDefaultConfig().(*Config)
+	for _, c := range change {
+		c(cfg)
+	}
+	require.NoError(t, cfg.Validate())
+	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), next)
+	require.NoError(t, err)
+	return r
+}
+
 func (tr *testReceiver) consume(f func(ctx context.Context, metrics pmetric.Metrics) error) {
 	tr.next.Store(&f)
 }
@@ -99,6 +113,7 @@ type answer struct {
 func (a answer) code(t *testing.T) string {
 	t.Helper()
 	assert.Equal(t, "application/json", a.header.Get("Content-Type"))
+	assert.Equal(t, "nosniff", a.header.Get("X-Content-Type-Options"))
 	var e struct{ Code, Message string }
 	require.NoError(t, json.Unmarshal([]byte(a.body), &e), a.body)
 	assert.NotEmpty(t, e.Message)
@@ -220,6 +235,7 @@ func TestPixel(t *testing.T) {
 	image := tr.do(http.MethodGet, "/v1/pixel/track?writeKey=key&data="+noKey, "", "Accept", "image/avif,image/*")
 	assert.Equal(t, "image/gif", image.header.Get("Content-Type"))
 	assert.Equal(t, "image/gif", http.DetectContentType([]byte(image.body)))
+	assert.Equal(t, "no-store", image.header.Get("Cache-Control"), "each opening counts")
 
 	for _, query := range []string{"", "?data=", "?data=%25%25", "?data=" + base64.RawURLEncoding.EncodeToString([]byte("x"))} {
 		a := tr.do(http.MethodGet, "/v1/pixel/track"+query, "")
@@ -250,6 +266,15 @@ func TestSettingsOfAnalyticsJS(t *testing.T) {
 			assert.Equal(t, http.StatusNotFound, a.status, path)
 			assert.Equal(t, "not_found", a.code(t))
 		}
+	})
+	t.Run("over TLS", func(t *testing.T) {
+		r := newTestReceiver(t, consumertest.NewNop())
+		w := httptest.NewRecorder()
+		r.handle(w, httptest.NewRequest(http.MethodGet, "https://example.com/v1/projects/key/settings", http.NoBody))
+		assert.JSONEq(t, `{"integrations":{"Segment.io":{"apiKey":"key","apiHost":"example.com/v1","protocol":"https"}}}`, w.Body.String())
+	})
+	t.Run("without the body", func(t *testing.T) {
+		assert.Equal(t, http.StatusOK, startReceiver(t).do(http.MethodHead, "/v1/projects/key/settings", "").status)
 	})
 	t.Run("behind a proxy", func(t *testing.T) {
 		tr := startReceiver(t, func(c *Config) { c.TrustProxy = true })
@@ -287,6 +312,7 @@ func TestEveryErrorIsJSON(t *testing.T) {
 		{name: "message too large", method: http.MethodPost, path: "/v1/track", body: `{"writeKey":"key","event":"` + strings.Repeat("e", 40<<10) + `"}`, status: 400, code: "too_large"},
 		{name: "nothing good in a batch", method: http.MethodPost, path: "/v1/batch", body: `{"writeKey":"key","batch":[{"type":"track"},{"type":"x"}]}`, status: 400, code: "missing_event"},
 		{name: "body too large", method: http.MethodPost, path: "/v1/batch", body: strings.Repeat(" ", 65<<10), status: 400, code: "body_too_large"},
+		{name: "metrics of analytics.js that cannot be read", method: http.MethodPost, path: "/v1/m", body: "x", header: []string{"Content-Encoding", "zstd"}, status: 400, code: "invalid_body"},
 		{name: "unknown encoding", method: http.MethodPost, path: "/v1/batch", body: "x", header: []string{"Content-Encoding", "br"}, status: 400, code: "invalid_body"},
 		{name: "not gzip", method: http.MethodPost, path: "/v1/batch", body: "x", header: []string{"Content-Encoding", "gzip"}, status: 400, code: "invalid_body"},
 		{name: "cut off gzip", method: http.MethodPost, path: "/v1/batch", body: compress("gzip", strings.Repeat("x", 1000))[:20], header: []string{"Content-Encoding", "gzip"}, status: 400, code: "invalid_body"},
@@ -311,6 +337,30 @@ func TestRefusedClientsSeeTheAnswer(t *testing.T) {
 		assert.Equal(t, http.StatusUnauthorized, tr.post("/v1/batch", strings.Repeat(" ", 4_000_000), "Authorization", basicAuth("other")).status)
 		assert.Equal(t, http.StatusBadRequest, tr.post("/v1/batch", strings.Repeat(" ", 4<<20+10_000), "Authorization", basicAuth("key")).status)
 	}
+}
+
+// TestARefusedBodyIsReadToItsEnd: net/http closes a connection whose body it has not seen the end of.
+func TestARefusedBodyIsReadToItsEnd(t *testing.T) {
+	r := newTestReceiver(t, consumertest.NewNop(), withKeys("key"), func(c *Config) { c.MaxRequestBodySize = 64 << 10 })
+	for _, key := range []string{"other", "key"} {
+		body := strings.NewReader(strings.Repeat(" ", 1<<20))
+		req := httptest.NewRequest(http.MethodPost, "/v1/batch", body)
+		req.SetBasicAuth(key, "")
+		w := httptest.NewRecorder()
+		r.handle(w, req)
+		assert.GreaterOrEqual(t, w.Code, 400)
+		assert.Zero(t, body.Len(), key)
+	}
+}
+
+func TestABodyAsLargeAsMayBe(t *testing.T) {
+	tr := startReceiver(t, func(c *Config) { c.MaxRequestBodySize = 64 << 10 })
+	body := `{"batch":[{"type":"track","event":"e"}]}`
+	body += strings.Repeat(" ", 64<<10-len(body))
+	tr.post("/v1/batch", body).assertSuccess(t)
+	tr.post("/v1/batch", compress("gzip", body), "Content-Encoding", "gzip").assertSuccess(t)
+	assert.Equal(t, http.StatusBadRequest, tr.post("/v1/batch", body+" ").status)
+	assert.Equal(t, http.StatusBadRequest, tr.post("/v1/batch", compress("gzip", body+" "), "Content-Encoding", "gzip").status)
 }
 
 func TestBatchesLargerThanSegmentTakes(t *testing.T) {
@@ -467,6 +517,20 @@ func TestPipelineErrorsDecideTheStatus(t *testing.T) {
 }
 
 func TestTheClientsLeavingCancelsNothing(t *testing.T) {
+	t.Run("before the pipeline is asked", func(t *testing.T) {
+		var err error
+		r := newTestReceiver(t, consumerFunc(func(ctx context.Context, _ pmetric.Metrics) error {
+			err = ctx.Err()
+			return err
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/track", strings.NewReader(`{"event":"e"}`))
+		w := httptest.NewRecorder()
+		r.handle(w, req)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, w.Code)
+	})
 	tr := startReceiver(t)
 	entered, leave := make(chan struct{}), make(chan struct{})
 	tr.consume(func(ctx context.Context, _ pmetric.Metrics) error {
@@ -500,6 +564,7 @@ func TestDuplicates(t *testing.T) {
 		tr.post("/v1/track", `{"event":"c","messageId":"1","writeKey":"k"}`).assertSuccess(t)
 		tr.post("/v1/batch", `{"batch":[{"type":"track","event":"d","messageId":"2"},{"type":"track","event":"e","messageId":"2"},{"type":"track","event":"f","messageId":"1"}]}`).assertSuccess(t)
 		assert.Equal(t, []string{"a", "c", "d"}, tr.names())
+		assert.Len(t, tr.sink.AllMetrics(), 3, "the pipeline is not asked to take nothing")
 	})
 	t.Run("calls without an id are none", func(t *testing.T) {
 		tr := startReceiver(t)
@@ -561,7 +626,7 @@ func TestWebhook(t *testing.T) {
 		c.Webhook = configoptional.Some(WebhookConfig{Path: "/hook", SharedSecret: "secret"})
 		c.Events = append(c.Events, EventTypePage)
 	})
-	first := `{"type":"track","event":"a","timestamp":"2026-05-01T00:00:00Z","originalTimestamp":"2026-05-02T00:00:00Z","sentAt":"2026-05-03T00:00:00Z"}`
+	first := `{"type":"track","event":"a","userId":"019mr8mf4r","anonymousId":"23adfd82-aa0f-45a7-a756-24f2a7a4c895","timestamp":"2026-05-01T00:00:00Z","originalTimestamp":"2026-05-02T00:00:00Z","sentAt":"2026-05-03T00:00:00Z"}`
 	array := ` [ ` + first + ` , {"type":"page","name":"N"}]`
 	tr.post("/hook", first, "X-Signature", sign("secret", first)).assertSuccess(t)
 	tr.post("/hook", array, "X-Signature", sign("secret", first)).assertSuccess(t)
@@ -575,8 +640,11 @@ func TestWebhook(t *testing.T) {
 		assert.Equal(t, "unauthorized", a.code(t))
 	}
 	assert.Equal(t, http.StatusUnauthorized, tr.post("/hook", array, "X-Signature", sign("secret", array)).status)
+	changed := strings.Replace(first, "05-03", "05-04", 1)
+	assert.Equal(t, http.StatusUnauthorized, tr.post("/hook", changed, "X-Signature", sign("secret", first)).status, "it covers the whole message")
 	assert.Equal(t, http.StatusUnauthorized, tr.post("/hook", `[]`, "X-Signature", sign("other", "")).status)
 	assert.Len(t, tr.names(), 3)
+	tr.post("/hook", first, "X-Signature", sign("secret", first), "Authorization", basicAuth("of a proxy")).assertSuccess(t)
 }
 
 func TestWebhookIsAnsweredInTime(t *testing.T) {

@@ -115,6 +115,30 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	assert.Eventually(t, func() bool { return len(tr.names()) == 1 }, 5*time.Second, 10*time.Millisecond)
 }
 
+// TestBuffersThatGrewAreGivenUp: one large request must not cost its memory for ever.
+func TestBuffersThatGrewAreGivenUp(t *testing.T) {
+	r := newTestReceiver(t, consumertest.NewNop())
+	large := r.newRequest()
+	large.buf = make([]byte, 1000, 2<<20)
+	many := r.newRequest()
+	many.decoder.events = make([]event, 0, 10_000)
+	for _, q := range []*request{large, many} {
+		r.recycle(q)
+		for range 10 {
+			assert.NotSame(t, q, r.requests.Get())
+		}
+	}
+}
+
+func TestOccasionally(t *testing.T) {
+	var o occasionally
+	assert.True(t, o.due(testReceived))
+	assert.False(t, o.due(testReceived))
+	assert.False(t, o.due(testReceived.Add(9*time.Second)))
+	assert.True(t, o.due(testReceived.Add(10*time.Second)))
+	assert.False(t, o.due(testReceived.Add(10*time.Second)))
+}
+
 // consumerFunc is a consumer.Metrics.
 type consumerFunc func(ctx context.Context, md pmetric.Metrics) error
 
