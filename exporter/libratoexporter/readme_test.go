@@ -45,7 +45,8 @@ func readTable(t *testing.T, title string) map[string][]string {
 
 // addSettings adds to settings what s has: keys as they are nested in YAML, and defaults as people write them.
 func addSettings(settings map[string]string, prefix string, s reflect.Value) {
-	for field, value := range s.Fields() {
+	for i := range s.NumField() {
+		field, value := s.Type().Field(i), s.Field(i)
 		key, _, _ := strings.Cut(field.Tag.Get("mapstructure"), ",")
 		switch {
 		case field.Type == reflect.TypeFor[confighttp.ClientConfig](), key == "":

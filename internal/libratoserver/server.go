@@ -211,7 +211,8 @@ func (s *Server) handleAPI(w http.ResponseWriter, r *http.Request) {
 	req.Body, req.Size = body, len(body)
 	if err != nil {
 		a := requestError(http.StatusBadRequest, "could not be read")
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
 			a = requestError(http.StatusRequestEntityTooLarge, "is too large")
 		}
 		s.finish(w, &req, a)

@@ -244,7 +244,8 @@ func (q *request) readPixel(req *http.Request) error {
 }
 
 func bodyRefusal(err error) *refusal {
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
 		message := "the body is larger than max_request_body_size, " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
 		return &refusal{http.StatusBadRequest, "body_too_large", message}
 	}
@@ -405,8 +406,8 @@ func (r *segmentReceiver) succeed(w http.ResponseWriter, req *http.Request, rout
 
 // refuse answers with err, which is a *refusal.
 func (r *segmentReceiver) refuse(w http.ResponseWriter, req *http.Request, err error) {
-	e, ok := errors.AsType[*refusal](err)
-	if !ok {
+	var e *refusal
+	if !errors.As(err, &e) {
 		e = &refusal{http.StatusServiceUnavailable, "unavailable", "try again"}
 	}
 	r.telemetry.countRequest(req.Context(), e.status)

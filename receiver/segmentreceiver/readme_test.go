@@ -48,7 +48,8 @@ func table(t *testing.T, heading string) [][]string {
 
 // settingsOf adds the keys that c, a configuration struct, declares itself.
 func settingsOf(keys map[string]bool, prefix string, c reflect.Type) {
-	for field := range c.Fields() {
+	for i := range c.NumField() {
+		field := c.Field(i)
 		key, options, _ := strings.Cut(field.Tag.Get("mapstructure"), ",")
 		switch typ := field.Type; {
 		case key == "" || options != "": // unkeyed, or squashed
