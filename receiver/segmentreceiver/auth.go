@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -39,12 +40,12 @@ func newWriteKeys(configs []WriteKeyConfig) writeKeys {
 	return k
 }
 
-// any says whether every key may send.
-func (k *writeKeys) any() bool { return len(k.hashes) == 0 }
+// acceptsAll says whether every key may send, and requests without one.
+func (k *writeKeys) acceptsAll() bool { return len(k.hashes) == 0 }
 
 // find says whether key may send, and what goes onto the resource of what it sends.
 func (k *writeKeys) find(key []byte) (resource []resourceAttribute, ok bool) {
-	if k.any() {
+	if k.acceptsAll() {
 		return nil, true
 	}
 	hash := sha256.Sum256(key)
@@ -56,6 +57,63 @@ func (k *writeKeys) find(key []byte) (resource []resourceAttribute, ok bool) {
 		return nil, false
 	}
 	return k.resources[found], true
+}
+
+// checkHeader refuses a request whose basic auth names an unknown write key, before its body is read.
+func (r *segmentReceiver) checkHeader(q *request, req *http.Request) error {
+	if q.route.kind == routeWebhook {
+		return nil
+	}
+	if user, _, _ := req.BasicAuth(); user != "" {
+		q.sender = []byte(user)
+		if _, ok := r.keys.find(q.sender); !ok {
+			return r.unauthorized(q, "the write key is unknown")
+		}
+	}
+	return nil
+}
+
+// checkSender says whether the sender of what was decoded may send it, and fills in who that is.
+func (r *segmentReceiver) checkSender(q *request, req *http.Request) error {
+	if q.route.kind == routeWebhook {
+		return r.checkSignature(q, req)
+	}
+	if len(q.sender) == 0 {
+		q.sender = q.decoder.key
+	}
+	if len(q.sender) == 0 {
+		q.sender = q.decoder.messageKey
+	}
+	if len(q.sender) == 0 && q.route.kind == routePixel {
+		q.sender = []byte(req.URL.Query().Get("writeKey"))
+	}
+	resource, ok := r.keys.find(q.sender)
+	switch {
+	case !ok && len(q.sender) == 0:
+		return r.unauthorized(q, "the write key is missing: send it as basic auth user name or as writeKey in the body")
+	case !ok:
+		return r.unauthorized(q, "the write key is unknown")
+	}
+	q.resource = resource
+	return nil
+}
+
+// checkSignature checks a webhook's signature. Segment's webhooks carry no write key, the signature is what counts. Of an array
+// it covers the first message.
+func (r *segmentReceiver) checkSignature(q *request, req *http.Request) error {
+	secret, signed := string(r.config.Webhook.Get().SharedSecret), q.buf
+	if q.decoder.shape == shapeArray {
+		signed = q.decoder.first
+	}
+	if secret != "" && !validSignature(secret, req.Header.Get("X-Signature"), signed) {
+		return r.unauthorized(q, "X-Signature does not fit the body and the shared secret")
+	}
+	return nil
+}
+
+func (r *segmentReceiver) unauthorized(q *request, message string) error {
+	r.warn(troubleKey, q, "refused a request: "+message)
+	return &refusal{http.StatusUnauthorized, "unauthorized", message}
 }
 
 // validSignature says whether signature, in hexadecimal digits, is the HMAC-SHA1 of signed under secret.

@@ -50,16 +50,13 @@ func BenchmarkDecodeBatch(b *testing.B) {
 		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
 			body := benchBatch(n)
 			body = append(make([]byte, 0, len(body)+len(padding)), body...)
-			d := newTestDecoder()
-			d.keep = nil
+			r := newReading(keepNothing)
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				d.reset()
-				if d.decodeBatch(body) != nil {
-					b.Fatal(d.err)
+				if err := r.take(body, shapeBatch, callUnknown); err != nil {
+					b.Fatal(err)
 				}
-				d.resolve(d.key, true, testReceived)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/event")
 		})
@@ -73,31 +70,26 @@ func BenchmarkDecodeRecorded(b *testing.B) {
 	_, body, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
 	require.True(b, ok)
 	body = append(make([]byte, 0, len(body)+len(padding)), body...)
-	d := newTestDecoder()
-	d.keep = nil
+	r := newReading(keepNothing)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		d.reset()
-		if d.decodeBatch(body) != nil {
-			b.Fatal(d.err)
+		if err := r.take(body, shapeBatch, callUnknown); err != nil {
+			b.Fatal(err)
 		}
-		d.resolve(d.key, true, testReceived)
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(d.events)), "ns/event")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(r.events)), "ns/event")
 }
 
 func BenchmarkMetricsBuilder(b *testing.B) {
 	for _, n := range benchSizes {
 		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
-			d := newTestDecoder()
-			d.keep = nil
-			require.Nil(b, d.decodeBatch(benchBatch(n)))
-			d.resolve(d.key, true, testReceived)
-			builder := metricsBuilder{sourceAttribute: "source", metricType: MetricTypeGauge}
+			r := newReading(keepNothing)
+			require.Nil(b, r.take(benchBatch(n), shapeBatch, callUnknown))
+			builder := newTestBuilder(r)
 			b.ReportAllocs()
 			for b.Loop() {
-				builder.build(d.events, d.properties, nil)
+				builder.build(r.events, r.properties, nil)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/event")
 		})
@@ -208,37 +200,33 @@ func BenchmarkGzip(b *testing.B) {
 func TestDecodeAllocatesNothing(t *testing.T) {
 	body := benchBatch(100)
 	body = append(make([]byte, 0, len(body)+len(padding)), body...)
-	d := newTestDecoder()
+	r := newReading()
 	dedup := newDeduplicator(time.Hour, 1000)
 	var c claim
 	var hasher idset.Hasher
 	steady := func() {
-		d.reset()
-		if d.decodeBatch(body) != nil {
-			t.Fatal(d.err)
+		if err := r.take(body, shapeBatch, callUnknown); err != nil {
+			t.Fatal(err)
 		}
-		d.resolve(d.key, true, testReceived)
-		hasher.SetKey(d.key)
-		for i := range d.events {
-			d.events[i].hash = hasher.Hash(d.events[i].id)
+		hasher.SetKey(r.key)
+		for i := range r.events {
+			r.events[i].hash = hasher.Hash(r.events[i].id)
 		}
-		dedup.claim(&c, d.events, testReceived)
+		dedup.claim(&c, r.events, testReceived)
 		dedup.commit(&c, testReceived)
 	}
 	steady()
 	require.Zero(t, testing.AllocsPerRun(100, steady))
-	require.Len(t, d.events, 100)
+	require.Len(t, r.events, 100)
 }
 
 // TestMetricsAllocations keeps what pdata costs where it was measured: five allocations an event, whatever the names.
 func TestMetricsAllocations(t *testing.T) {
 	allocations := func(n int) float64 {
-		d := newTestDecoder()
-		d.keep = nil
-		require.Nil(t, d.decodeBatch(benchBatch(n)))
-		d.resolve(d.key, true, testReceived)
-		builder := metricsBuilder{sourceAttribute: "source", metricType: MetricTypeGauge}
-		return testing.AllocsPerRun(100, func() { builder.build(d.events, d.properties, nil) })
+		r := newReading(keepNothing)
+		require.Nil(t, r.take(benchBatch(n), shapeBatch, callUnknown))
+		builder := newTestBuilder(r)
+		return testing.AllocsPerRun(100, func() { builder.build(r.events, r.properties, nil) })
 	}
 	require.LessOrEqual(t, (allocations(500)-allocations(100))/400, 5.0)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,24 +107,16 @@ type WebhookConfig struct {
 	_ struct{}
 }
 
-// EventType is a call of Segment's API that can become a data point.
+// EventType is the name of a call of Segment's API that can become a data point, see calls.
 type EventType string
-
-const (
-	EventTypeTrack  EventType = "track"
-	EventTypePage   EventType = "page"
-	EventTypeScreen EventType = "screen"
-)
 
 // UnmarshalText implements encoding.TextUnmarshaler, so that a wrong value fails while the configuration loads.
 func (t *EventType) UnmarshalText(text []byte) error {
-	switch v := EventType(text); v {
-	case EventTypeTrack, EventTypePage, EventTypeScreen:
-		*t = v
-		return nil
-	default:
-		return fmt.Errorf("unknown event type %q: use track, page or screen", text)
+	if !slices.Contains(eventTypes(), string(text)) {
+		return fmt.Errorf("unknown event type %q: use %s", text, oneOf(eventTypes()))
 	}
+	*t = EventType(text)
+	return nil
 }
 
 // MetricType is the type of the metrics that events become.

@@ -50,7 +50,7 @@ func TestLoadConfig(t *testing.T) {
 	want.MaxRequestBodySize = 1 << 20
 	want.WriteKeys = []WriteKeyConfig{{Key: "plain"}, {Key: "with-attributes", ResourceAttributes: map[string]string{"service.name": "shop"}}}
 	want.MaxMessageSize = 16 << 10
-	want.Events = []EventType{EventTypeTrack, EventTypePage, EventTypeScreen}
+	want.Events = []EventType{"track", "page", "screen"}
 	want.MetricType = MetricTypeSum
 	want.SourceAttribute = "origin"
 	want.Properties = []string{"plan", "source"}

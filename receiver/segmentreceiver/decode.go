@@ -3,153 +3,26 @@
 
 package segmentreceiver
 
-// This file turns the JSON that Segment's clients send into events. It is organised from the outside in:
-//   - what comes out: event, and the outcomes of messages that are no event
-//   - decoder: one request; decode, decodeBatch and decodeWebhook are its entries, resolve its end
-//   - the fields of a message, of its context, integrations and properties
-//
-// json.go has what it needs of JSON, time.go of times.
-//
-// The bytes are walked once. Whatever is not needed is skipped, but checked on the way: body is JSON or it is refused.
-// Positions are indexes into decoder.body, which ends with zeros, so that reading a byte or sixteen at a position up to
-// its end needs no check; functions take the position of what they read and return the one after it, or -1 when
-// the JSON cannot be followed (decoder.err says why). What can be followed yet is not JSON, like the NaN that Python
-// writes, costs the message that holds it, not its neighbours.
+// This file knows Segment's fields: it reads what messages and batches say. What follows from that is in resolve.go.
 
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"strconv"
-	"time"
 )
 
-// messageType is the call that a message is.
-type messageType uint8
-
-const (
-	typeUnknown messageType = iota
-	typeTrack
-	typePage
-	typeScreen
-	typeIdentify
-	typeGroup
-	typeAlias
-	messageTypes
-)
-
-// outcome says what became of a message. Those after outcomePipeline are the decoder's reasons to refuse it.
-type outcome uint8
-
-const (
-	outcomeAccepted outcome = iota
-	outcomeIgnored
-	outcomeDisabled
-	outcomeDuplicate
-	outcomePipeline
-	outcomeInvalidJSON
-	outcomeInvalidMessage
-	outcomeTooLarge
-	outcomeUnknownType
-	outcomeMissingEvent
-	outcomeInvalidValue
-	outcomeForeignKey
-	outcomes
-)
-
-// event is a message that becomes a data point. Its bytes belong to the request's body or to the decoder.
-type event struct {
-	name   []byte  // as sent; a page's or screen's as Segment's Librato destination named it
-	source []byte  // empty: the default, which is the cleaned name
-	id     []byte  // messageId; empty: none
-	value  float64 // properties.value, or 1
-	time   int64   // Unix nanoseconds; after resolve
-	hash   uint64  // of write key and id, see idset.Hasher; 0: none. Set by the deduplicator's caller
-
-	properties [2]int32 // its part of decoder.properties
-	index      int32    // its place in the batch
-	typ        messageType
-
-	// What resolve needs and consumes.
-	key                         []byte // the message's own writeKey
-	timestamp, original, sentAt int64  // Unix nanoseconds; 0: absent or not a time
-	rank                        sourceRank
-	all, librato                flagValue
-	wrong                       outcome // outcomeAccepted: nothing
-	duplicate                   bool    // the deduplicator's
-}
-
-// property is a property that is kept as an attribute.
-type property struct {
-	name    int32 // index into decoder.keep
-	kind    byte  // 's' string, 'd' double, 'i' integer, 't' or 'f' boolean
-	text    []byte
-	double  float64
-	integer int64
-}
-
-// sourceRank says where the source of a message stands, the first that is there counts.
-// Source: the order in which Segment's Librato destination looked.
-type sourceRank uint8
-
-const (
-	rankIntegrations   sourceRank = iota // integrations.Librato.source
-	rankContextLibrato                   // context.Librato.source
-	rankOptionsLibrato                   // options.Librato.source, of older SDKs
-	rankContext                          // context.source
-	rankOptions                          // options.source
-	sourceRanks                          // none of them
-)
-
-// flagValue is what `integrations` says of one integration.
-type flagValue uint8
-
-const (
-	flagNone flagValue = iota
-	flagFalse
-	flagTrue // or an object
-)
-
-// scope is what a message, or the batch for all its messages, says about where events go.
-type scope struct {
-	sources      [sourceRanks][]byte
-	all, librato flagValue
-}
-
-// best returns the first source there is, and where it stands.
-func (s *scope) best() (sourceRank, []byte) {
-	for rank, source := range s.sources {
-		if len(source) > 0 {
-			return sourceRank(rank), source
-		}
-	}
-	return sourceRanks, nil
-}
-
-// message is one message while it is walked.
-type message struct {
-	scope
-	typ                         messageType
-	hasType                     bool
-	valueIsNoNumber             bool
-	hasValue                    bool
-	value                       float64
-	event, name, category       []byte
-	id, key                     []byte
-	timestamp, original, sentAt int64
-	properties                  int // where its part of decoder.properties begins
-}
-
-// offender is the first message of a request that was refused.
-type offender struct {
-	index          int
-	outcome        outcome
-	field, problem string
-}
-
-// bodyError says why a body is refused as a whole. Its message names places, never contents.
-type bodyError struct {
-	code, message string
+// content is what the body of a request says. Its bytes belong to the body or to the decoder.
+type content struct {
+	shape      shape
+	corrected  bool // Segment has taken the client's clock skew out of the times
+	count      int  // of all messages, those included that are left out of messages
+	messages   []message
+	properties []property
+	common     destination // what a batch says for all its messages
+	sentAt     int64       // of a batch
+	key        []byte      // writeKey of the batch, or of the only message
+	messageKey []byte      // the first writeKey that a message of a batch carries
+	first      []byte      // the first message as it was sent, which the signature of an array covers
 }
 
 // shape is what a body is.
@@ -161,112 +34,154 @@ const (
 	shapeArray                // [message, …], of a webhook
 )
 
-// decoder holds what one request says. The zero value with limits set is ready; reset makes it so again. It allocates
-// only while it grows.
-type decoder struct {
-	// Limits and wishes, the same for all requests.
-	maxMessageSize int
-	wanted         [messageTypes]bool
-	keep           []string
+// message is what one message says.
+type message struct {
+	typ   callType
+	index int32 // its place in the batch
+	destination
+	event, name, category       []byte
+	id, key                     []byte // messageId and writeKey
+	timestamp, original, sentAt int64  // Unix nanoseconds; 0: absent, or not a time
+	properties                  [2]int32
+	value                       float64 // if hasValue
+	hasType, hasValue           bool
+	valueIsNoNumber             bool
+}
 
-	shape    shape
-	webhook  bool // times are Segment's own, corrected already
-	body     []byte
-	size     int // of the body without its padding
-	err      *bodyError
-	softAt   int // where the message at hand stops being JSON, if soft is set
-	soft     string
-	element  int // number of the message at hand; -1 outside of one
-	message  message
-	first    []byte // the raw bytes of the first message, which a webhook's signature covers
-	arena    []byte // strings that had escapes in them
-	offender offender
+// destination is what the fields say that decide where an event goes.
+type destination struct {
+	context, options addressed
+	integrations     addressed
+}
+
+// addressed is what one of these fields says.
+type addressed struct {
+	source        []byte    // its own `source`
+	libratoSource []byte    // the one within its `Librato`
+	all, librato  flagValue // of `integrations`
+}
+
+// flagValue is what `integrations` says of one integration.
+type flagValue uint8
+
+const (
+	flagNone flagValue = iota
+	flagFalse
+	flagTrue // or an object
+)
+
+// property is a property that is kept as an attribute.
+type property struct {
+	name    int32 // index into rules.keep
+	kind    byte  // 's' string, 'd' double, 'i' integer, 't' or 'f' boolean
+	text    []byte
+	double  float64
+	integer int64
+}
+
+// bodyError says why a body is refused as a whole. Its message names places, never contents.
+type bodyError struct {
+	code, message string
+}
+
+// rules say what is read of messages. They are the same for all requests.
+type rules struct {
+	maxMessageSize int
+	wanted         [len(calls)]bool // whether calls of the type become data points
+	keep           []string         // the names of properties that are kept
+}
+
+func newRules(config *Config) rules {
+	r := rules{maxMessageSize: config.MaxMessageSize, keep: config.Properties}
+	for _, name := range config.Events {
+		r.wanted[callNamed([]byte(name))] = true
+	}
+	return r
+}
+
+// decoder reads the body of a request into content. It allocates only while it grows.
+//
+// A key that is given twice in an object counts as the last of them. Keys whose case does not matter are one key.
+type decoder struct {
+	rules
+	content
+	scan  scanner
+	tally *tally // of the request
 
 	// What the message before had.
 	context, options echo
 	others           [2]echo // of the fields that do not count
-
-	events     []event
-	properties []property
-	messages   int
-	refused    int
-	counts     [messageTypes][outcomes]int64
-
-	// What the batch says for all its messages; of a single message, what it says itself.
-	batch       scope
-	batchSentAt int64
-	key         []byte // writeKey
-	messageKey  []byte // the first writeKey that a message of a batch carries
 }
 
+// reset makes the decoder free of what it read.
 func (d *decoder) reset() {
-	limits := decoder{maxMessageSize: d.maxMessageSize, wanted: d.wanted, keep: d.keep}
-	limits.events, limits.properties, limits.arena = d.events[:0], d.properties[:0], d.arena[:0]
-	*d = limits
+	*d = decoder{
+		rules:   d.rules,
+		content: content{messages: d.messages[:0], properties: d.properties[:0]},
+		scan:    scanner{texts: d.scan.texts[:0]},
+	}
 }
 
-func (d *decoder) begin(body []byte, s shape, element int) {
-	d.body = append(body, padding[:]...) //nolint:gocritic // the padding belongs to the decoder
-	d.size = len(body)
-	d.shape = s
-	d.element = element
-	d.offender.index = math.MaxInt
+func (d *decoder) begin(body []byte, s shape, t *tally) {
+	d.scan.reset(body)
+	d.shape, d.tally = s, t
 }
 
-// decode reads body, one message of the given type; typeUnknown takes the message's own. The body is free again
-// when the events and d are no longer used; up to sixteen bytes after its end, within its capacity, are overwritten.
-func (d *decoder) decode(body []byte, typ messageType) *bodyError {
-	d.begin(body, shapeMessage, 0)
-	i := d.space(0)
-	if d.body[i] != '{' {
+// decode reads body, one message of the given type; callUnknown takes the message's own. The body is free again when
+// the content is no longer used; up to sixteen bytes after its end, within its capacity, are overwritten. t counts the
+// messages that are not in content.
+func (d *decoder) decode(body []byte, typ callType, t *tally) *bodyError {
+	d.begin(body, shapeMessage, t)
+	i := d.scan.space(0)
+	if d.scan.body[i] != '{' {
 		return d.notAnObject(i)
 	}
-	i = d.readMessage(i, typ)
+	i = d.scan.end(d.readMessage(i, 0, typ))
 	d.key, d.messageKey = d.messageKey, nil
-	return d.end(i)
+	return d.failure(i, -1)
 }
 
 // decodeBatch reads body, {"batch":[message, …]} with what goes for all messages before or after.
-func (d *decoder) decodeBatch(body []byte) *bodyError {
-	d.begin(body, shapeBatch, -1)
-	i := d.space(0)
-	if d.body[i] != '{' {
+func (d *decoder) decodeBatch(body []byte, t *tally) *bodyError {
+	d.begin(body, shapeBatch, t)
+	i := d.scan.space(0)
+	if d.scan.body[i] != '{' {
 		return d.notAnObject(i)
 	}
-	seen := false
-	i, more := d.enter(i)
-	for more {
-		var key []byte
-		key, i = d.member(i)
-		if i < 0 {
-			break
-		}
+	var (
+		key  []byte
+		more bool
+		seen bool
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		switch string(key) {
 		case "batch":
-			if d.body[i] != '[' {
+			if d.scan.body[i] != '[' {
 				return &bodyError{"invalid_request", "batch: not an array"}
 			}
 			if seen {
 				return &bodyError{"invalid_request", "batch: given twice"}
 			}
 			seen = true
-			i = d.readArray(i)
+			var err *bodyError
+			if i, err = d.readArray(i); err != nil {
+				return err
+			}
 		case "context":
-			i = d.readContext(i, &d.batch, rankContextLibrato, rankContext)
+			i = d.readContext(i, &d.common.context)
 		case "options":
-			i = d.readContext(i, &d.batch, rankOptionsLibrato, rankOptions)
+			i = d.readContext(i, &d.common.options)
 		case "integrations":
-			i = d.readIntegrations(i, &d.batch)
+			i = d.readIntegrations(i, &d.common.integrations)
 		case "sentAt":
-			d.batchSentAt, i = d.readTime(i)
+			d.sentAt, i = d.readTime(i)
 		case "writeKey":
-			d.key, i = d.readText(i)
+			d.key, i = d.scan.text(i)
 		default: // messageId (Go) and timestamp (Node) of a batch belong to no message
-			i = d.skip(i)
+			i = d.scan.skip(i)
 		}
-		i, more = d.leave(i)
 	}
-	if err := d.end(i); err != nil {
+	if err := d.failure(d.noFlaw(d.scan.end(i)), -1); err != nil {
 		return err
 	}
 	if !seen {
@@ -276,222 +191,139 @@ func (d *decoder) decodeBatch(body []byte) *bodyError {
 }
 
 // decodeWebhook reads body as Segment's Webhooks destination sends it: a message, or an array of messages.
-func (d *decoder) decodeWebhook(body []byte) *bodyError {
-	d.webhook = true
+func (d *decoder) decodeWebhook(body []byte, t *tally) *bodyError {
+	d.corrected = true
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '[' {
-		return d.decode(body, typeUnknown)
+		return d.decode(body, callUnknown, t)
 	}
-	d.begin(body, shapeArray, -1)
-	return d.end(d.readArray(d.space(0)))
+	d.begin(body, shapeArray, t)
+	i, err := d.readArray(d.scan.space(0))
+	if err != nil {
+		return err
+	}
+	return d.failure(d.scan.end(i), -1)
 }
 
-// end checks that nothing but space follows.
-func (d *decoder) end(i int) *bodyError {
+// failure returns why the body cannot be read if i is negative. element is the place of the message where that is,
+// negative outside of messages.
+func (d *decoder) failure(i, element int) *bodyError {
 	if i >= 0 {
-		if i = d.space(i); i < d.size {
-			i = d.fail(i, "text after the end of the JSON value")
-		} else if d.soft != "" && d.shape != shapeMessage {
-			i = d.fail(d.softAt, d.soft)
-		}
+		return nil
 	}
-	if i < 0 {
-		return d.err
+	text := "not JSON at byte " + strconv.Itoa(d.scan.failure.at) + ": " + d.scan.failure.what
+	if element >= 0 {
+		text = d.place(element, "") + ": " + text
 	}
-	return nil
+	return &bodyError{"invalid_json", text}
+}
+
+// noFlaw returns i, or -1 if there was a flaw outside of messages: that spoils the body.
+func (d *decoder) noFlaw(i int) int {
+	if f := d.scan.flaw; i >= 0 && f.what != "" {
+		return d.scan.fail(f.at, f.what)
+	}
+	return i
 }
 
 func (d *decoder) notAnObject(i int) *bodyError {
-	if i = d.skip(i); i < 0 || d.end(i) != nil {
-		return d.err
+	if err := d.failure(d.scan.end(d.scan.skip(i)), -1); err != nil {
+		return err
 	}
 	return &bodyError{"invalid_request", "the body is not a JSON object"}
 }
 
-// resolve applies what goes for the whole request, in whatever order it stood in the body: events that are off or
-// wrong are taken out of d.events and counted, those left get their source and time. key is the request's write key;
-// if strict, a message that carries another is refused.
-func (d *decoder) resolve(key []byte, strict bool, received time.Time) {
-	rank, source := d.batch.best()
-	now := received.UnixNano()
-	kept := 0
-	for i := range d.events {
-		e := &d.events[i]
-		if e.all == flagNone {
-			e.all = d.batch.all
-		}
-		if e.librato == flagNone {
-			e.librato = d.batch.librato
-		}
-		switch {
-		case strict && len(e.key) > 0 && !bytes.Equal(e.key, key):
-			d.refuse(e.typ, outcomeForeignKey, int(e.index), "writeKey", "not the write key of the request")
-		case e.librato == flagFalse || (e.all == flagFalse && e.librato == flagNone):
-			d.counts[e.typ][outcomeDisabled]++
-		case e.wrong != outcomeAccepted:
-			field, problem := "event", "missing"
-			if e.wrong == outcomeInvalidValue {
-				field, problem = "properties.value", "not a number"
-			}
-			d.refuse(e.typ, e.wrong, int(e.index), field, problem)
-		default:
-			if rank < e.rank {
-				e.source = source
-			}
-			e.time = d.timeOf(e, now)
-			if kept != i {
-				d.events[kept] = *e
-			}
-			kept++
-		}
-	}
-	d.events = d.events[:kept]
-}
-
-// dropDuplicates takes the events out that the deduplicator marked as copies, and counts them.
-func (d *decoder) dropDuplicates() {
-	kept := 0
-	for i := range d.events {
-		e := &d.events[i]
-		if e.duplicate {
-			d.counts[e.typ][outcomeDuplicate]++
-			continue
-		}
-		if kept != i {
-			d.events[kept] = *e
-		}
-		kept++
-	}
-	d.events = d.events[:kept]
-}
-
-// timeOf returns when e happened. A client's clock may be wrong, so its timestamp is moved by the difference between
-// when it says that it sent and when that was received.
-func (d *decoder) timeOf(e *event, received int64) int64 {
-	t := e.timestamp
-	if t == 0 {
-		t = e.original
-	} else if e.original != 0 {
-		return t // Segment has corrected it
-	}
-	if t == 0 {
-		return received
-	}
-	sentAt := d.batchSentAt // the request's own, set as it is sent
-	if sentAt == 0 {
-		sentAt = e.sentAt
-	}
-	if sentAt == 0 || d.webhook {
-		return t
-	}
-	return max(1, received-(sentAt-t))
-}
-
-// refuse counts a message as refused.
-func (d *decoder) refuse(typ messageType, why outcome, index int, field, problem string) {
-	d.counts[typ][why]++
-	d.refused++
-	if index < d.offender.index {
-		d.offender = offender{index, why, field, problem}
-	}
-}
-
-// path returns where the message with the given index, or one of its fields, stands in the body.
-func (d *decoder) path(index int, field string) string {
-	var path string
-	switch d.shape {
+// place returns where the message with the given index, or one of its fields, stands in the body: "batch[17].event".
+func (c *content) place(index int, field string) string {
+	var place string
+	switch c.shape {
 	case shapeMessage:
 		return field
 	case shapeBatch:
-		path = "batch[" + strconv.Itoa(index) + "]"
+		place = "batch[" + strconv.Itoa(index) + "]"
 	case shapeArray:
-		path = "[" + strconv.Itoa(index) + "]"
+		place = "[" + strconv.Itoa(index) + "]"
 	}
 	if field != "" {
-		path += "." + field
+		place += "." + field
 	}
-	return path
+	return place
 }
 
-// describe returns what is wrong and where, "batch[17].event: missing".
-func (o *offender) describe(d *decoder) string {
-	if path := d.path(o.index, o.field); path != "" {
-		return path + ": " + o.problem
+// describe returns what is wrong and where: "batch[17].event: missing".
+func (c *content) describe(p problem) string {
+	if place := c.place(p.message, p.field); place != "" {
+		return place + ": " + p.text
 	}
-	return o.problem
+	return p.text
 }
 
 // readArray reads the messages of the array at i.
-func (d *decoder) readArray(i int) int {
-	i = d.space(i + 1)
-	if d.body[i] == ']' {
-		return i + 1
+func (d *decoder) readArray(i int) (next int, err *bodyError) {
+	if err := d.failure(d.noFlaw(i), -1); err != nil {
+		return -1, err
 	}
-	if d.soft != "" { // so far none of a message's
-		return d.fail(d.softAt, d.soft)
-	}
-	for n := 0; ; n++ {
-		d.element = n
-		if d.body[i] == '{' {
-			i = d.readMessage(i, typeUnknown)
-		} else {
-			if i = d.skip(i); i < 0 {
-				return i
+	var more bool
+	for i, more = d.scan.firstElement(i); more; i, more = d.scan.nextElement(i) {
+		element := d.count
+		if d.scan.body[i] == '{' {
+			i = d.readMessage(i, element, callUnknown)
+		} else if i = d.scan.skip(i); i >= 0 {
+			d.count++
+			p := d.takeFlaw(element)
+			if p == nil {
+				p = &problem{element, outcomeInvalidMessage, "", "not an object"}
 			}
-			d.messages++
-			if d.soft != "" {
-				d.refuseSoft(typeUnknown)
-			} else {
-				d.refuse(typeUnknown, outcomeInvalidMessage, n, "", "not an object")
-			}
+			d.tally.addWrong(callUnknown, *p)
 		}
-		if i < 0 {
-			return i
-		}
-		i = d.space(i)
-		switch d.body[i] {
-		case ',':
-			i = d.space(i + 1)
-		case ']':
-			d.element = -1
-			return i + 1
-		default:
-			return d.fail(i, "expected a comma or the end of the array")
+		if err := d.failure(i, element); err != nil {
+			return -1, err
 		}
 	}
+	return i, d.failure(i, d.count-1)
 }
 
-// readMessage reads the message at i. typ is its type if the route says so, typeUnknown if the message does.
-func (d *decoder) readMessage(i int, typ messageType) int {
+// takeFlaw returns the flaw of the message that was just read as a problem, nil if there is none.
+func (d *decoder) takeFlaw(element int) *problem {
+	f := d.scan.flaw
+	if f.what == "" {
+		return nil
+	}
+	d.scan.flaw = scanError{}
+	return &problem{element, outcomeInvalidJSON, "", f.what + " (byte " + strconv.Itoa(f.at) + ")"}
+}
+
+// readMessage reads the message at i. typ is its type if the route says so, callUnknown if the message does.
+func (d *decoder) readMessage(i, element int, typ callType) int {
 	start := i
-	m := &d.message
-	*m = message{properties: len(d.properties)}
-	others := 0
-	i, more := d.enter(i)
-	for more {
-		var key []byte
-		key, i = d.member(i)
-		if i < 0 {
-			return i
-		}
+	d.messages = append(d.messages, message{})
+	m := &d.messages[len(d.messages)-1]
+	m.index = int32(element) //nolint:gosec // a body's size bounds it
+	m.properties = [2]int32{d.kept(), d.kept()}
+	var (
+		key    []byte
+		more   bool
+		others int
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		switch string(key) {
 		case "type":
 			var text []byte
-			text, i = d.readText(i)
-			m.typ, m.hasType = typeOf(text), text != nil
+			text, i = d.scan.text(i)
+			m.typ, m.hasType = callNamed(text), text != nil
 		case "event":
-			m.event, i = d.readText(i)
+			m.event, i = d.scan.text(i)
 		case "name":
-			m.name, i = d.readText(i)
+			m.name, i = d.scan.text(i)
 		case "category":
-			m.category, i = d.readText(i)
+			m.category, i = d.scan.text(i)
 		case "properties":
-			i = d.readProperties(i)
+			i = d.readProperties(i, m)
 		case "context":
-			i = d.readEchoed(i, &d.context, rankContextLibrato, rankContext)
+			i = d.readEchoed(i, &d.context, &m.context)
 		case "options":
-			i = d.readEchoed(i, &d.options, rankOptionsLibrato, rankOptions)
+			i = d.readEchoed(i, &d.options, &m.options)
 		case "integrations":
-			i = d.readIntegrations(i, &m.scope)
+			i = d.readIntegrations(i, &m.integrations)
 		case "timestamp":
 			m.timestamp, i = d.readTime(i)
 		case "originalTimestamp":
@@ -499,41 +331,65 @@ func (d *decoder) readMessage(i int, typ messageType) int {
 		case "sentAt":
 			m.sentAt, i = d.readTime(i)
 		case "messageId":
-			m.id, i = d.readText(i)
+			m.id, i = d.scan.text(i)
 		case "writeKey":
-			m.key, i = d.readText(i)
+			m.key, i = d.scan.text(i)
 		default:
-			if d.body[i] == '{' {
+			if d.scan.body[i] == '{' {
 				i = d.skipEchoed(i, &d.others[others])
 				others = (others + 1) % len(d.others)
 			} else {
-				i = d.skip(i)
+				i = d.scan.skip(i)
 			}
 		}
-		i, more = d.leave(i)
 	}
 	if i < 0 {
 		return i
 	}
-	if d.messages == 0 {
-		d.first = d.body[start:i]
+	if typ != callUnknown {
+		m.typ = typ
+	}
+	if d.count == 0 {
+		d.first = d.scan.body[start:i]
 	}
 	if len(d.messageKey) == 0 {
 		d.messageKey = m.key
 	}
-	if typ == typeUnknown {
-		typ = m.typ
-	}
-	d.messages++
-	d.endMessage(i-start, typ)
+	d.count++
+	d.endMessage(m, i-start)
 	return i
 }
 
+// endMessage keeps the message, size bytes long, or counts it.
+func (d *decoder) endMessage(m *message, size int) {
+	element := int(m.index)
+	wrong := func(o outcome, field, text string) *problem { return &problem{element, o, field, text} }
+	p := d.takeFlaw(element)
+	switch {
+	case p != nil:
+	case size > d.maxMessageSize:
+		p = wrong(outcomeTooLarge, "", fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize))
+	case m.typ == callUnknown && !m.hasType:
+		p = wrong(outcomeUnknownType, "type", "missing")
+	case m.typ == callUnknown:
+		p = wrong(outcomeUnknownType, "type", "not "+oneOf(callNames()))
+	case !d.wanted[m.typ]:
+		d.tally.add(m.typ, outcomeIgnored)
+	default:
+		return
+	}
+	if p != nil {
+		d.tally.addWrong(m.typ, *p)
+	}
+	d.properties = d.properties[:m.properties[0]]
+	d.messages = d.messages[:len(d.messages)-1]
+}
+
 // echo is an object of the message before. The messages of a batch come from one SDK and mostly have the same context, and an
-// object that is byte for byte what one was before says the same: it takes a fifth off the time of a batch to read it once.
+// object that is byte for byte what one was before says the same.
 type echo struct {
-	object         []byte // as sent; nil: none, or it was not JSON
-	librato, plain []byte // the sources in it
+	object []byte // as sent; nil: none, or it was not JSON
+	says   addressed
 }
 
 // at returns the position after the object at i if it is e, else 0.
@@ -547,186 +403,102 @@ func (e *echo) at(b []byte, i int) int {
 // learn makes the object at i, which ends before next, the echo.
 func (d *decoder) learn(e *echo, i, next int) {
 	e.object = nil
-	if next > 0 && d.soft == "" && d.body[i] == '{' {
-		e.object = d.body[i:next]
+	if next > 0 && d.scan.flaw.what == "" && d.scan.body[i] == '{' {
+		e.object = d.scan.body[i:next]
 	}
 }
 
-// readEchoed is readContext for the message at hand.
-func (d *decoder) readEchoed(i int, e *echo, librato, plain sourceRank) int {
-	m := &d.message
-	next := e.at(d.body, i)
+// readEchoed is readContext for a message.
+func (d *decoder) readEchoed(i int, e *echo, says *addressed) int {
+	next := e.at(d.scan.body, i)
 	if next > 0 {
-		m.sources[librato], m.sources[plain] = e.librato, e.plain
+		*says = e.says
 		return next
 	}
-	next = d.readContext(i, &m.scope, librato, plain)
-	e.librato, e.plain = m.sources[librato], m.sources[plain]
+	next = d.readContext(i, says)
+	e.says = *says
 	d.learn(e, i, next)
 	return next
 }
 
 // skipEchoed is skip for an object.
 func (d *decoder) skipEchoed(i int, e *echo) int {
-	next := e.at(d.body, i)
+	next := e.at(d.scan.body, i)
 	if next == 0 {
-		next = d.skip(i)
+		next = d.scan.skip(i)
 		d.learn(e, i, next)
 	}
 	return next
 }
 
-// endMessage makes the message at hand, size bytes long, an event or counts it.
-func (d *decoder) endMessage(size int, typ messageType) {
-	m := &d.message
-	switch {
-	case d.soft != "":
-		d.refuseSoft(typ)
-	case size > d.maxMessageSize:
-		d.refuse(typ, outcomeTooLarge, d.element, "", fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize))
-	case typ == typeUnknown && !m.hasType:
-		d.refuse(typ, outcomeUnknownType, d.element, "type", "missing")
-	case typ == typeUnknown:
-		d.refuse(typ, outcomeUnknownType, d.element, "type", "not track, page, screen, identify, group or alias")
-	case !d.wanted[typ]:
-		d.counts[typ][outcomeIgnored]++
-	default:
-		d.addEvent(typ)
-		return
-	}
-	d.properties = d.properties[:m.properties]
-}
-
-// refuseSoft counts the message at hand as one that is not JSON.
-func (d *decoder) refuseSoft(typ messageType) {
-	d.refuse(typ, outcomeInvalidJSON, d.element, "", d.soft+" (byte "+strconv.Itoa(d.softAt)+")")
-	d.soft = ""
-}
-
-func (d *decoder) addEvent(typ messageType) {
-	m := &d.message
-	if len(d.events) < cap(d.events) {
-		d.events = d.events[:len(d.events)+1]
-	} else {
-		d.events = append(d.events, event{})
-	}
-	e := &d.events[len(d.events)-1]
-	*e = event{
-		id: m.id, value: 1, key: m.key, typ: typ,
-		index:     int32(d.element), //nolint:gosec // a body's size bounds it
-		timestamp: m.timestamp, original: m.original, sentAt: m.sentAt,
-		all: m.all, librato: m.librato,
-		properties: [2]int32{int32(m.properties), int32(len(d.properties))}, //nolint:gosec // as index
-	}
-	e.rank, e.source = m.best()
-	if m.hasValue {
-		e.value = m.value
-	}
-	switch typ {
-	case typePage:
-		e.name = d.viewed(m.category, m.name, "Page")
-	case typeScreen:
-		e.name = d.viewed(m.category, m.name, "Screen")
-	default:
-		e.name = m.event
-	}
-	switch {
-	case len(e.name) == 0:
-		e.wrong = outcomeMissingEvent
-	case m.valueIsNoNumber:
-		e.wrong = outcomeInvalidValue
-	}
-}
-
-// viewed returns the name that Segment's Librato destination gave a page or screen.
-func (d *decoder) viewed(category, name []byte, what string) []byte {
-	start := len(d.arena)
-	if len(name) == 0 {
-		d.arena = append(append(d.arena, "Loaded a "...), what...)
-	} else {
-		d.arena = append(d.arena, "Viewed "...)
-		if len(category) > 0 {
-			d.arena = append(append(d.arena, category...), ' ')
-		}
-		d.arena = append(append(append(d.arena, name...), ' '), what...)
-	}
-	return d.arena[start:len(d.arena):len(d.arena)]
-}
-
-func typeOf(text []byte) messageType {
-	switch string(text) {
-	case "track":
-		return typeTrack
-	case "page":
-		return typePage
-	case "screen":
-		return typeScreen
-	case "identify":
-		return typeIdentify
-	case "group":
-		return typeGroup
-	case "alias":
-		return typeAlias
-	default:
-		return typeUnknown
-	}
-}
-
-// readProperties reads `properties` of the message at hand. Of keys that are the same, or differ only in case where
-// that does not matter, the last counts, here as everywhere.
-func (d *decoder) readProperties(i int) int {
-	m := &d.message
+// readProperties reads `properties` of m.
+func (d *decoder) readProperties(i int, m *message) int {
 	m.hasValue, m.valueIsNoNumber = false, false
-	d.properties = d.properties[:m.properties]
-	if d.body[i] != '{' {
-		return d.skip(i)
+	m.properties[1] = m.properties[0]
+	d.properties = d.properties[:m.properties[0]]
+	if d.scan.body[i] != '{' {
+		return d.scan.skip(i)
 	}
-	i, more := d.enter(i)
-	for more {
-		var key []byte
-		key, i = d.member(i)
-		if i < 0 {
-			return i
-		}
+	var (
+		key  []byte
+		more bool
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		start := i
 		if len(key) == len("value") && key[0]|0x20 == 'v' && bytes.EqualFold(key, []byte("value")) {
-			i = d.readValue(i)
+			i = d.readValue(i, m)
 		} else {
-			i = d.skip(i)
+			i = d.scan.skip(i)
 		}
 		if len(d.keep) > 0 && i >= 0 {
-			d.keepProperty(key, start, i)
+			d.keepProperty(m, key, start, i)
 		}
-		i, more = d.leave(i)
 	}
+	m.properties[1] = d.kept()
 	return i
 }
 
 // readValue reads properties.value: a number, a string that is one, or null for none.
-func (d *decoder) readValue(i int) int {
-	m := &d.message
+func (d *decoder) readValue(i int, m *message) int {
 	m.hasValue, m.valueIsNoNumber = false, false
 	start := i
-	switch c := d.body[i]; {
+	switch c := d.scan.body[i]; {
 	case c == 'n':
-		return d.skip(i)
+		return d.scan.skip(i)
 	case c == '"':
 		var text []byte
-		text, i = d.readText(i)
+		text, i = d.scan.text(i)
 		m.value, m.hasValue = parseNumericString(text)
-	case c == '-' || c-'0' <= 9:
-		if i = d.skip(i); i >= 0 {
-			m.value, m.hasValue = parseNumber(d.body[start:i])
+	case d.scan.isNumber(i):
+		if i = d.scan.skip(i); i >= 0 {
+			m.value, m.hasValue = parseNumber(d.scan.body[start:i])
 		}
 	default:
-		i = d.skip(i)
+		i = d.scan.skip(i)
 	}
 	m.valueIsNoNumber = !m.hasValue
 	return i
 }
 
+// parseNumericString returns the value of a string that is a decimal number, with spaces around it or a plus sign if
+// it must be.
+func parseNumericString(text []byte) (value float64, ok bool) {
+	text = bytes.TrimSpace(text)
+	for _, c := range text {
+		// ParseFloat takes more: hexadecimal numbers, underscores, infinities.
+		if c-'0' > 9 && c != '.' && c != '-' && c != '+' && c|0x20 != 'e' {
+			return 0, false
+		}
+	}
+	value, err := strconv.ParseFloat(string(text), 64)
+	return value, err == nil
+}
+
+// kept is how many properties are kept so far.
+func (d *decoder) kept() int32 { return int32(len(d.properties)) } //nolint:gosec // a body's size bounds it
+
 // keepProperty keeps the property at body[start:end], if it is one of those to keep and a string, number or boolean.
-func (d *decoder) keepProperty(key []byte, start, end int) {
+func (d *decoder) keepProperty(m *message, key []byte, start, end int) {
 	name := int32(-1)
 	for i, k := range d.keep {
 		if k == string(key) {
@@ -734,10 +506,10 @@ func (d *decoder) keepProperty(key []byte, start, end int) {
 			break
 		}
 	}
-	if name < 0 || d.soft != "" {
+	if name < 0 || d.scan.flaw.what != "" {
 		return
 	}
-	own := d.properties[d.message.properties:]
+	own := d.properties[m.properties[0]:]
 	for i := range own {
 		if own[i].name == name { // given before
 			own[i] = own[len(own)-1]
@@ -745,87 +517,81 @@ func (d *decoder) keepProperty(key []byte, start, end int) {
 			break
 		}
 	}
-	a := property{name: name}
-	switch c := d.body[start]; {
+	p := property{name: name}
+	switch c := d.scan.body[start]; {
 	case c == '"':
-		a.kind = 's'
-		a.text, _ = d.readText(start)
+		p.kind = 's'
+		p.text, _ = d.scan.text(start)
 	case c == 't' || c == 'f':
-		a.kind = c
-	case c == '-' || c-'0' <= 9:
-		raw := d.body[start:end]
-		a.kind = 'i'
+		p.kind = c
+	case d.scan.isNumber(start):
+		raw := d.scan.body[start:end]
+		p.kind = 'i'
 		var err error
 		if bytes.ContainsAny(raw, ".eE") {
 			err = strconv.ErrSyntax
 		} else {
-			a.integer, err = strconv.ParseInt(string(raw), 10, 64)
+			p.integer, err = strconv.ParseInt(string(raw), 10, 64)
 		}
 		if err != nil {
 			var ok bool
-			a.kind = 'd'
-			if a.double, ok = parseNumber(raw); !ok {
+			p.kind = 'd'
+			if p.double, ok = parseNumber(raw); !ok {
 				return
 			}
 		}
 	default:
 		return
 	}
-	d.properties = append(d.properties, a)
+	d.properties = append(d.properties, p)
 }
 
 // readContext reads `context` or `options`, which hold the source at two places.
-func (d *decoder) readContext(i int, s *scope, librato, plain sourceRank) int {
-	s.sources[librato], s.sources[plain] = nil, nil
-	if d.body[i] != '{' {
-		return d.skip(i)
+func (d *decoder) readContext(i int, says *addressed) int {
+	*says = addressed{}
+	if d.scan.body[i] != '{' {
+		return d.scan.skip(i)
 	}
-	i, more := d.enter(i)
-	for more {
-		var key []byte
-		key, i = d.member(i)
-		if i < 0 {
-			return i
-		}
+	var (
+		key  []byte
+		more bool
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		switch {
 		case string(key) == "source":
-			s.sources[plain], i = d.readSource(i)
+			says.source, i = d.readSource(i)
 		case isLibrato(key):
-			s.sources[librato], i = d.readLibrato(i)
+			says.libratoSource, i = d.readLibrato(i)
 		default:
-			i = d.skip(i)
+			i = d.scan.skip(i)
 		}
-		i, more = d.leave(i)
 	}
 	return i
 }
 
 // readIntegrations reads `integrations`, which holds the flags and, where options are given, the source.
-func (d *decoder) readIntegrations(i int, s *scope) int {
-	s.sources[rankIntegrations], s.all, s.librato = nil, flagNone, flagNone
-	if d.body[i] != '{' {
-		return d.skip(i)
+func (d *decoder) readIntegrations(i int, says *addressed) int {
+	*says = addressed{}
+	if d.scan.body[i] != '{' {
+		return d.scan.skip(i)
 	}
-	i, more := d.enter(i)
-	for more {
-		var key []byte
-		key, i = d.member(i)
-		if i < 0 {
-			return i
-		}
+	var (
+		key  []byte
+		more bool
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		switch {
 		case isLibrato(key):
-			if key[0] == 'L' && string(key) == "Librato" { // as a flag the name is case sensitive
-				s.librato = d.flag(i)
+			if string(key) == "Librato" { // as a flag the name is case sensitive
+				says.librato = d.flagAt(i)
 			}
-			s.sources[rankIntegrations], i = d.readLibrato(i)
+			says.libratoSource, i = d.readLibrato(i)
 		case len(key) == len("all") && bytes.EqualFold(key, []byte("all")):
-			s.all = d.flag(i)
-			i = d.skip(i)
+			says.all = d.flagAt(i)
+			i = d.scan.skip(i)
 		default:
-			i = d.skip(i)
+			i = d.scan.skip(i)
 		}
-		i, more = d.leave(i)
 	}
 	return i
 }
@@ -834,9 +600,9 @@ func isLibrato(key []byte) bool {
 	return len(key) == len("librato") && key[0]|0x20 == 'l' && bytes.EqualFold(key, []byte("librato"))
 }
 
-// flag returns what the value at i says as a flag.
-func (d *decoder) flag(i int) flagValue {
-	switch d.body[i] {
+// flagAt returns what the value at i says as a flag.
+func (d *decoder) flagAt(i int) flagValue {
+	switch d.scan.body[i] {
 	case 'f':
 		return flagFalse
 	case 't', '{':
@@ -848,64 +614,36 @@ func (d *decoder) flag(i int) flagValue {
 
 // readLibrato reads the options for Librato at i and returns their source.
 func (d *decoder) readLibrato(i int) (source []byte, next int) {
-	if d.body[i] != '{' {
-		return nil, d.skip(i)
+	if d.scan.body[i] != '{' {
+		return nil, d.scan.skip(i)
 	}
-	i, more := d.enter(i)
-	for more {
-		var key []byte
-		key, i = d.member(i)
-		if i < 0 {
-			return nil, i
-		}
+	var (
+		key  []byte
+		more bool
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		if string(key) == "source" {
 			source, i = d.readSource(i)
 		} else {
-			i = d.skip(i)
+			i = d.scan.skip(i)
 		}
-		i, more = d.leave(i)
 	}
 	return source, i
 }
 
 // readSource reads a source, which is a string that is not empty, or a number as it stands; nil if it is neither.
 func (d *decoder) readSource(i int) (source []byte, next int) {
-	if c := d.body[i]; c == '-' || c-'0' <= 9 {
-		next = d.skip(i)
-		if next < 0 {
-			return nil, next
-		}
-		return d.body[i:next], next
+	if !d.scan.isNumber(i) {
+		return d.scan.text(i)
 	}
-	return d.readText(i)
-}
-
-// readText reads the value at i and returns it if it is a string, else nil.
-func (d *decoder) readText(i int) (text []byte, next int) {
-	if d.body[i] != '"' {
-		return nil, d.skip(i)
-	}
-	next, escaped := d.str(i + 1)
-	if next < 0 {
+	if next = d.scan.skip(i); next < 0 {
 		return nil, next
 	}
-	text = d.body[i+1 : next-1 : next-1]
-	if escaped {
-		text = d.unescape(text)
-	}
-	return text, next
+	return d.scan.body[i:next], next
 }
 
 // readTime reads the value at i as a time in Unix nanoseconds, 0 if it is none.
 func (d *decoder) readTime(i int) (nanoseconds int64, next int) {
-	start := i
-	if c := d.body[i]; c-'0' <= 9 {
-		next = d.skip(i)
-		if next < 0 {
-			return 0, next
-		}
-		return parseTime(d.body[start:next]), next
-	}
-	text, next := d.readText(i)
-	return parseTime(text), next
+	source, next := d.readSource(i)
+	return parseTime(source), next
 }

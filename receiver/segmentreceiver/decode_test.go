@@ -188,35 +188,75 @@ var decodeTests = []struct {
 	{name: "webhook with an array", shape: shapeArray, body: ` [{"type":"track","event":"e"},{"type":"track"}]`, events: []string{"e||1"}, problem: "[1].event: missing"},
 }
 
+// reading is what the handler does with a body, up to the events.
+type reading struct {
+	decoder
+	resolver
+	tally tally
+}
+
+func newReading(change ...func(*Config)) *reading {
+	cfg := createDefaultConfig().(*Config)
+	cfg.MaxMessageSize = 1000
+	cfg.Events = []EventType{"track", "page", "screen"}
+	cfg.Properties = []string{"plan", "n", "value"}
+	for _, c := range change {
+		c(cfg)
+	}
+	return &reading{decoder: decoder{rules: newRules(cfg)}}
+}
+
+func keepNothing(c *Config) { c.Properties = nil }
+
+func (r *reading) reset() {
+	r.decoder.reset()
+	r.resolver = resolver{r.events[:0], r.texts[:0]}
+	r.tally = tally{}
+}
+
+// read reads body as the shape says, after a reset.
+func (r *reading) read(body []byte, s shape, typ callType) *bodyError {
+	r.reset()
+	switch s {
+	case shapeBatch:
+		return r.decodeBatch(body, &r.tally)
+	case shapeArray:
+		return r.decodeWebhook(body, &r.tally)
+	default:
+		return r.decode(body, typ, &r.tally)
+	}
+}
+
+// take is read, and then makes events of what it read.
+func (r *reading) take(body []byte, s shape, typ callType) *bodyError {
+	err := r.read(body, s, typ)
+	if err == nil {
+		r.resolve(&r.content, r.key, len(r.key) > 0 && s == shapeBatch, testReceived, &r.tally)
+	}
+	return err
+}
+
+var callTrack = callNamed([]byte("track"))
+
 func TestDecode(t *testing.T) {
-	d := newTestDecoder()
+	r := newReading()
 	for _, tt := range decodeTests {
 		t.Run(tt.name, func(t *testing.T) {
-			d.reset()
-			var err *bodyError
-			switch tt.shape {
-			case shapeBatch:
-				err = d.decodeBatch([]byte(tt.body))
-			case shapeArray:
-				err = d.decodeWebhook([]byte(tt.body))
-			case shapeMessage:
-				err = d.decode([]byte(tt.body), typeTrack)
-			}
+			err := r.take([]byte(tt.body), tt.shape, callTrack)
 			if tt.err != "" {
 				require.NotNil(t, err)
 				assert.Equal(t, tt.err, err.message)
 				return
 			}
 			require.Nil(t, err)
-			d.resolve(d.key, true, testReceived)
 			var events []string
-			for _, e := range d.events {
+			for _, e := range r.events {
 				events = append(events, string(e.name)+"|"+string(e.source)+"|"+formatFloat(e.value))
 			}
 			assert.Equal(t, tt.events, events)
 			problem := ""
-			if d.refused > 0 {
-				problem = d.offender.describe(d)
+			if r.tally.wrong > 0 {
+				problem = r.describe(r.tally.first)
 			}
 			assert.Equal(t, tt.problem, problem)
 		})
@@ -230,14 +270,14 @@ func TestOracle(t *testing.T) {
 		if tt.err != "" || !json.Valid([]byte(tt.body)) || !utf8.ValidString(tt.body) {
 			continue
 		}
-		typ, s := typeUnknown, tt.shape
+		typ, s := callUnknown, tt.shape
 		switch {
 		case s == shapeMessage:
-			typ = typeTrack
+			typ = callTrack
 		case s == shapeArray && tt.body[0] == '{':
 			s = shapeMessage
 		}
-		result, err := oracleDecode(newTestDecoder(), s, tt.shape == shapeArray, typ, []byte(tt.body), testReceived)
+		result, err := oracleDecode(newReading().rules, s, tt.shape == shapeArray, typ, []byte(tt.body), testReceived)
 		require.NoError(t, err, tt.name)
 		var got []string
 		for _, e := range result.Events {
@@ -266,13 +306,11 @@ func TestKeptProperties(t *testing.T) {
 		{`{"Plan":"a"}`, map[string]any{}},
 		{`{"plan":{"plan":"a"},"n":["n"]}`, map[string]any{}},
 	} {
-		d := newTestDecoder()
-		body := `{"event":"e","properties":` + tt.properties + `}`
-		require.Nil(t, d.decode([]byte(body), typeTrack))
-		d.resolve(nil, false, testReceived)
-		require.Len(t, d.events, 1)
-		builder := metricsBuilder{sourceAttribute: "source", keep: d.keep, metricType: MetricTypeGauge}
-		metrics := builder.build(d.events, d.properties, nil)
+		r := newReading()
+		require.Nil(t, r.take([]byte(`{"event":"e","properties":`+tt.properties+`}`), shapeMessage, callTrack))
+		require.Len(t, r.events, 1)
+		builder := newTestBuilder(r)
+		metrics := builder.build(r.events, r.properties, nil)
 		attributes := metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Gauge().DataPoints().At(0).Attributes()
 		tt.want["source"] = "e"
 		assert.Equal(t, tt.want, attributes.AsRaw(), tt.properties)
@@ -310,7 +348,7 @@ func TestDecodeTakesTheClientsClockSkewOut(t *testing.T) {
 		{name: "webhooks are corrected", webhook: true, fields: `"timestamp":"2026-05-04T02:02:00Z","sentAt":"2026-05-04T01:00:00Z"`, want: "2026-05-04T02:02:00Z"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := newTestDecoder()
+			r := newReading()
 			message := `{"type":"track","event":"e"`
 			if tt.fields != "" {
 				message += "," + tt.fields
@@ -318,15 +356,15 @@ func TestDecodeTakesTheClientsClockSkewOut(t *testing.T) {
 			message += "}"
 			switch {
 			case tt.batch:
-				require.Nil(t, d.decodeBatch([]byte(`{"batch":[`+message+`],"timestamp":"2001-01-01T00:00:00Z","sentAt":"2026-05-04T02:02:01.5Z"}`)))
+				batch := `{"batch":[` + message + `],"timestamp":"2001-01-01T00:00:00Z","sentAt":"2026-05-04T02:02:01.5Z"}`
+				require.Nil(t, r.take([]byte(batch), shapeBatch, callUnknown))
 			case tt.webhook:
-				require.Nil(t, d.decodeWebhook([]byte(message)))
+				require.Nil(t, r.take([]byte(message), shapeArray, callUnknown))
 			default:
-				require.Nil(t, d.decode([]byte(message), typeTrack))
+				require.Nil(t, r.take([]byte(message), shapeMessage, callTrack))
 			}
-			d.resolve(nil, false, testReceived)
-			require.Len(t, d.events, 1)
-			assert.Equal(t, at(tt.want), time.Unix(0, d.events[0].time).UTC().Format(time.RFC3339Nano))
+			require.Len(t, r.events, 1)
+			assert.Equal(t, at(tt.want), time.Unix(0, r.events[0].time).UTC().Format(time.RFC3339Nano))
 		})
 	}
 }

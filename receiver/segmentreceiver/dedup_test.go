@@ -215,14 +215,10 @@ func TestACopyWaitsForTheFirst(t *testing.T) {
 
 // TestAPanicReleasesTheClaim: net/http recovers from a panic in the pipeline, and the client repeats.
 func TestAPanicReleasesTheClaim(t *testing.T) {
-	d := newTestDecoder()
 	tr := startReceiver(t)
 	tr.consume(func(context.Context, pmetric.Metrics) error { panic("broken component") })
 	q := tr.newRequest()
-	require.Nil(t, d.decode([]byte(`{"event":"e"}`), typeTrack))
-	d.resolve(nil, false, testReceived)
-	d.events[0].hash = 7
-	q.decoder = *d
+	q.resolver.events = []event{{name: []byte("e"), hash: 7}}
 	assert.Panics(t, func() { _ = tr.deliver(t.Context(), q) })
 	assert.Zero(t, tr.dedup.undecided())
 }

@@ -43,7 +43,7 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		ServerConfig:    server,
 		MaxMessageSize:  32 << 10,
-		Events:          []EventType{EventTypeTrack},
+		Events:          []EventType{"track"},
 		MetricType:      MetricTypeGauge,
 		SourceAttribute: "source",
 		Deduplication: DeduplicationConfig{

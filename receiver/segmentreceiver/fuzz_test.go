@@ -31,12 +31,6 @@ import (
 
 var testReceived = time.Date(2026, 5, 4, 3, 2, 1, 500_000_000, time.UTC)
 
-func newTestDecoder() *decoder {
-	d := &decoder{maxMessageSize: 1000, keep: []string{"plan", "n", "value"}}
-	d.wanted[typeTrack], d.wanted[typePage], d.wanted[typeScreen] = true, true, true
-	return d
-}
-
 // addRequestSeeds adds the bodies of the golden requests, and the decoder's own cases.
 func addRequestSeeds(f *testing.F) {
 	for _, file := range requestFiles(f) {
@@ -45,14 +39,14 @@ func addRequestSeeds(f *testing.F) {
 		for _, s := range []shape{shapeMessage, shapeBatch, shapeArray} {
 			f.Add(body, byte(s))
 		}
-		for typ := typeTrack; typ < messageTypes; typ++ {
+		for typ := range calls {
 			f.Add(body, byte(shapeMessage)+3*byte(typ))
 		}
 	}
 	for _, tt := range decodeTests {
 		how := byte(tt.shape)
 		if tt.shape == shapeMessage {
-			how += 3 * byte(typeTrack)
+			how += 3 * byte(callTrack)
 		}
 		f.Add([]byte(tt.body), how)
 	}
@@ -62,68 +56,57 @@ func addRequestSeeds(f *testing.F) {
 // decoder takes nothing else.
 func FuzzDecode(f *testing.F) {
 	addRequestSeeds(f)
-	reused := newTestDecoder()
+	reused := newReading()
 	f.Fuzz(func(t *testing.T, body []byte, how byte) {
-		s, webhook := shape(how%3), how%3 == byte(shapeArray)
-		typ := typeUnknown
+		s, typ := shape(how%3), callUnknown
 		if s == shapeMessage {
-			typ = messageType(how / 3 % byte(messageTypes))
+			typ = callType(how / 3 % byte(len(calls)))
 		}
-		for _, d := range []*decoder{newTestDecoder(), reused} {
-			compareWithOracle(t, d, body, s, webhook, typ)
-			d.reset()
+		for _, r := range []*reading{newReading(), reused} {
+			compareWithOracle(t, r, body, s, typ)
 			// Again in the next message, where the decoder may remember it.
 			twice := slices.Concat([]byte(`{"batch":[`), body, []byte(`,`), body, []byte(`]}`))
-			compareWithOracle(t, d, twice, shapeBatch, false, typeUnknown)
-			d.reset()
+			compareWithOracle(t, r, twice, shapeBatch, callUnknown)
 		}
 	})
 }
 
-func compareWithOracle(t *testing.T, d *decoder, body []byte, s shape, webhook bool, typ messageType) {
-	var err *bodyError
-	switch s {
-	case shapeBatch:
-		err = d.decodeBatch(body)
-	case shapeArray:
-		if trimmed := strings.TrimLeft(string(body), " \t\r\n"); trimmed == "" || trimmed[0] != '[' {
-			s = shapeMessage
-		}
-		err = d.decodeWebhook(body)
-	case shapeMessage:
-		err = d.decode(body, typ)
+func compareWithOracle(t *testing.T, r *reading, body []byte, s shape, typ callType) {
+	err := r.take(body, s, typ)
+	webhook := s == shapeArray
+	if trimmed := strings.TrimLeft(string(body), " \t\r\n"); webhook && (trimmed == "" || trimmed[0] != '[') {
+		s = shapeMessage
 	}
 	if err != nil && strings.Contains(err.message, "nested too deeply") {
 		return
 	}
 	isJSON := json.Valid(body) && utf8.Valid(body)
 	if !isJSON {
-		soft := int64(0)
-		for typ := range d.counts {
-			soft += d.counts[typ][outcomeInvalidJSON]
+		flaws := int64(0)
+		for typ := range calls {
+			flaws += r.tally.counts[typ][outcomeInvalidJSON]
 		}
-		require.True(t, err != nil || soft > 0, "took what is not JSON")
+		require.True(t, err != nil || flaws > 0, "took what is not JSON")
 		return
 	}
-	want, wantErr := oracleDecode(d, s, webhook, typ, body, testReceived)
+	want, wantErr := oracleDecode(r.rules, s, webhook, typ, body, testReceived)
 	if wantErr != nil {
 		require.NotNil(t, err, "the oracle says %v", wantErr)
 		return
 	}
 	require.Nil(t, err)
-	d.resolve(d.key, len(d.key) > 0 && s == shapeBatch, testReceived)
-	got := &oracleResult{Key: string(d.key), Counts: map[string]int64{}}
-	for typ := range d.counts {
-		for o, n := range d.counts[typ] {
+	got := &oracleResult{Key: string(r.key), Counts: map[string]int64{}}
+	for typ := range calls {
+		for o, n := range r.tally.counts[typ] {
 			if n > 0 {
-				got.Counts[typeNames[typ]+" "+outcomeNames[o]] = n
+				got.Counts[calls[typ].name+" "+outcomeNames[o]] = n
 			}
 		}
 	}
-	for _, e := range d.events {
+	for _, e := range r.events {
 		properties := map[string]any{}
-		for _, p := range d.properties[e.properties[0]:e.properties[1]] {
-			name := d.keep[p.name]
+		for _, p := range r.properties[e.properties[0]:e.properties[1]] {
+			name := r.keep[p.name]
 			require.NotContains(t, properties, name)
 			switch p.kind {
 			case 's':
@@ -137,7 +120,7 @@ func compareWithOracle(t *testing.T, d *decoder, body []byte, s shape, webhook b
 			}
 		}
 		got.Events = append(got.Events, oracleEvent{
-			Type: typeNames[e.typ], Index: int(e.index), Name: string(e.name), Source: string(e.source), ID: string(e.id),
+			Type: calls[e.typ].name, Name: string(e.name), Source: string(e.source), ID: string(e.id),
 			Value: e.value, Time: e.time, Properties: properties,
 		})
 		assert.False(t, math.IsNaN(e.value) || math.IsInf(e.value, 0))

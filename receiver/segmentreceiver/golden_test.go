@@ -33,7 +33,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func goldenConfig() *Config {
 	cfg := createDefaultConfig().(*Config)
 	cfg.WriteKeys = []WriteKeyConfig{{Key: "key", ResourceAttributes: map[string]string{"service.name": "shop"}}}
-	cfg.Events = []EventType{EventTypeTrack, EventTypePage, EventTypeScreen}
+	cfg.Events = []EventType{"track", "page", "screen"}
 	cfg.Properties = []string{"plan", "seats", "trial", "discount", "nested"}
 	cfg.Deduplication.ForwardIDs = true
 	cfg.Webhook = configoptional.Some(WebhookConfig{Path: "/webhook", SharedSecret: "secret"})

@@ -174,7 +174,7 @@ func withKeys(keys ...string) func(*Config) {
 }
 
 func TestRoutes(t *testing.T) {
-	tr := startReceiver(t, func(c *Config) { c.Events = []EventType{EventTypeTrack, EventTypePage, EventTypeScreen} })
+	tr := startReceiver(t, func(c *Config) { c.Events = []EventType{"track", "page", "screen"} })
 	single := `{"event":"E","name":"N"}`
 	batch := `{"batch":[{"type":"track","event":"B"},{"type":"identify","userId":"u"}]}`
 	for _, tt := range []struct {
@@ -624,7 +624,7 @@ func sign(secret, text string) string {
 func TestWebhook(t *testing.T) {
 	tr := startReceiver(t, withKeys("key"), func(c *Config) {
 		c.Webhook = configoptional.Some(WebhookConfig{Path: "/hook", SharedSecret: "secret"})
-		c.Events = append(c.Events, EventTypePage)
+		c.Events = append(c.Events, "page")
 	})
 	first := `{"type":"track","event":"a","userId":"019mr8mf4r","anonymousId":"23adfd82-aa0f-45a7-a756-24f2a7a4c895","timestamp":"2026-05-01T00:00:00Z","originalTimestamp":"2026-05-02T00:00:00Z","sentAt":"2026-05-03T00:00:00Z"}`
 	array := ` [ ` + first + ` , {"type":"page","name":"N"}]`

@@ -13,13 +13,12 @@ import (
 
 // TestSourcesAreNotMixedUp: the builder copies a source once for all messages in a row that have it.
 func TestSourcesAreNotMixedUp(t *testing.T) {
-	d := newTestDecoder()
-	require.Nil(t, d.decodeBatch([]byte(`{"batch":[{"type":"track","event":"e","context":{"source":"aa"}},{"type":"track","event":"f","context":{"source":"bb"}},`+
-		`{"type":"track","event":"e","context":{"source":"bb"}},{"type":"track","event":"e"},{"type":"track","event":"e","context":{"source":"aa"}}]}`)))
-	d.resolve(nil, false, testReceived)
-	builder := metricsBuilder{sourceAttribute: "source", metricType: MetricTypeGauge}
+	r := newReading()
+	require.Nil(t, r.take([]byte(`{"batch":[{"type":"track","event":"e","context":{"source":"aa"}},{"type":"track","event":"f","context":{"source":"bb"}},`+
+		`{"type":"track","event":"e","context":{"source":"bb"}},{"type":"track","event":"e"},{"type":"track","event":"e","context":{"source":"aa"}}]}`), shapeBatch, callUnknown))
+	builder := newTestBuilder(r)
 	for range 2 { // it is used again
-		metrics := builder.build(d.events, d.properties, nil).ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics()
+		metrics := builder.build(r.events, r.properties, nil).ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics()
 		require.Equal(t, 2, metrics.Len())
 		assert.Equal(t, []string{"aa", "bb", "e", "aa"}, sourcesOf(metrics.At(0)))
 		assert.Equal(t, []string{"bb"}, sourcesOf(metrics.At(1)))
@@ -33,4 +32,10 @@ func sourcesOf(metric pmetric.Metric) []string {
 		sources = append(sources, source.Str())
 	}
 	return sources
+}
+
+func newTestBuilder(r *reading) metricsBuilder {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Properties = r.keep
+	return newMetricsBuilder(cfg, "test")
 }

@@ -20,7 +20,6 @@ import (
 // oracleEvent is an event that is left after resolve.
 type oracleEvent struct {
 	Type       string
-	Index      int
 	Name       string
 	Source     string
 	ID         string
@@ -209,7 +208,7 @@ func oracleValue(n node) (float64, bool) {
 }
 
 // oracleDecode does what decode, decodeBatch, decodeWebhook and resolve do together.
-func oracleDecode(limits *decoder, s shape, webhook bool, typ messageType, body []byte, received time.Time) (*oracleResult, error) {
+func oracleDecode(limits rules, s shape, webhook bool, typ callType, body []byte, received time.Time) (*oracleResult, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
 	root, err := parseNode(dec)
@@ -244,24 +243,23 @@ func oracleDecode(limits *decoder, s shape, webhook bool, typ messageType, body 
 		return nil, errors.New("another shape")
 	}
 
-	for i, m := range messages {
-		count := func(typ messageType, o outcome) {
-			result.Counts[typeNames[typ]+" "+outcomeNames[o]]++
+	for _, m := range messages {
+		count := func(typ callType, o outcome) {
+			result.Counts[calls[typ].name+" "+outcomeNames[o]]++
 		}
 		if m.kind != '{' {
-			count(typeUnknown, outcomeInvalidMessage)
+			count(callUnknown, outcomeInvalidMessage)
 			continue
 		}
 		if result.Key == "" && s == shapeMessage {
 			result.Key = m.field("writeKey").string()
 		}
 		typ := typ
-		if typ == typeUnknown {
-			typ = typeOf([]byte(m.field("type").string()))
+		if typ == callUnknown {
+			typ = callNamed([]byte(m.field("type").string()))
 		}
 		name := m.field("event").string()
-		if typ == typePage || typ == typeScreen {
-			what := map[messageType]string{typePage: "Page", typeScreen: "Screen"}[typ]
+		if what := map[string]string{"page": "Page", "screen": "Screen"}[calls[typ].name]; what != "" {
 			category := m.field("category").string()
 			if category != "" {
 				category += " "
@@ -276,7 +274,7 @@ func oracleDecode(limits *decoder, s shape, webhook bool, typ messageType, body 
 		case m.rawSize > limits.maxMessageSize:
 			count(typ, outcomeTooLarge)
 			continue
-		case typ == typeUnknown:
+		case typ == callUnknown:
 			count(typ, outcomeUnknownType)
 			continue
 		case !limits.wanted[typ]:
@@ -295,7 +293,7 @@ func oracleDecode(limits *decoder, s shape, webhook bool, typ messageType, body 
 			count(typ, outcomeInvalidValue)
 			continue
 		}
-		e := oracleEvent{Type: typeNames[typ], Index: i, Name: name, ID: m.field("messageId").string(), Value: value, Properties: map[string]any{}}
+		e := oracleEvent{Type: calls[typ].name, Name: name, ID: m.field("messageId").string(), Value: value, Properties: map[string]any{}}
 		under := batch.sources()
 		for rank, source := range m.sources() {
 			if e.Source == "" {

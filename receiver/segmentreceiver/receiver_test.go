@@ -19,6 +19,9 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/otelcol-segment/otelcol-segment/receiver/segmentreceiver/internal/metadata"
 )
@@ -121,12 +124,48 @@ func TestBuffersThatGrewAreGivenUp(t *testing.T) {
 	large := r.newRequest()
 	large.buf = make([]byte, 1000, 2<<20)
 	many := r.newRequest()
-	many.decoder.events = make([]event, 0, 10_000)
+	many.decoder.messages = make([]message, 0, 10_000)
 	for _, q := range []*request{large, many} {
 		r.recycle(q)
 		for range 10 {
 			assert.NotSame(t, q, r.requests.Get())
 		}
+	}
+}
+
+// TestTheTraceOfTheClientGoesOn sends the header of a trace to a receiver that makes no traces itself, which is the collector's
+// default, and to one that does.
+func TestTheTraceOfTheClientGoesOn(t *testing.T) {
+	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+	tracing := componenttest.NewTelemetry()
+	defer func() { require.NoError(t, tracing.Shutdown(context.WithoutCancel(t.Context()))) }()
+	for name, set := range map[string]component.TelemetrySettings{
+		"default": componenttest.NewNopTelemetrySettings(),
+		"traces":  tracing.NewTelemetrySettings(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "traces" {
+				defer otel.SetTextMapPropagator(otel.GetTextMapPropagator())
+				otel.SetTextMapPropagator(propagation.TraceContext{}) // as the collector does
+			}
+			seen := make(chan trace.SpanContext, 1)
+			cfg := createDefaultConfig().(*Config)
+			cfg.NetAddr.Endpoint = "localhost:0"
+			settings := receivertest.NewNopSettings(metadata.Type)
+			settings.TelemetrySettings = set
+			r, err := newReceiver(cfg, settings, consumerFunc(func(ctx context.Context, _ pmetric.Metrics) error {
+				seen <- trace.SpanContextFromContext(ctx)
+				return nil
+			}))
+			require.NoError(t, err)
+			require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+			defer func() { require.NoError(t, r.Shutdown(context.WithoutCancel(t.Context()))) }()
+			tr := &testReceiver{segmentReceiver: r, t: t, url: "http://" + r.listener.Addr().String()}
+			tr.post("/v1/track", `{"event":"e"}`, "Traceparent", "00-"+traceID+"-00f067aa0ba902b7-01").assertSuccess(t)
+			assert.Equal(t, traceID, (<-seen).TraceID().String())
+			tr.post("/v1/track", `{"event":"e"}`).assertSuccess(t)
+			assert.NotEqual(t, traceID, (<-seen).TraceID().String())
+		})
 	}
 }
 
@@ -146,17 +185,4 @@ func (consumerFunc) Capabilities() consumer.Capabilities { return consumer.Capab
 
 func (f consumerFunc) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
 	return f(ctx, md)
-}
-
-// TestWatched keeps otelhttp off only where none sees what it makes.
-func TestWatched(t *testing.T) {
-	assert.False(t, watched(t.Context(), componenttest.NewNopTelemetrySettings()))
-
-	set := componenttest.NewTelemetry()
-	defer func() { require.NoError(t, set.Shutdown(context.WithoutCancel(t.Context()))) }()
-	tracing, measuring := componenttest.NewNopTelemetrySettings(), componenttest.NewNopTelemetrySettings()
-	tracing.TracerProvider = set.NewTelemetrySettings().TracerProvider
-	measuring.MeterProvider = set.NewTelemetrySettings().MeterProvider
-	assert.True(t, watched(t.Context(), tracing))
-	assert.True(t, watched(t.Context(), measuring))
 }

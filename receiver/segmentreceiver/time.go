@@ -3,6 +3,8 @@
 
 package segmentreceiver
 
+import "time"
+
 // Times that can be told from nonsense: from 1970 to 2199, so that differences of two fit into nanoseconds.
 const maxUnixSeconds = 7258118400
 
@@ -27,10 +29,11 @@ func parseTime(text []byte) int64 {
 	year, ok1 := digits(text[:4])
 	month, ok2 := digits(text[5:7])
 	day, ok3 := digits(text[8:10])
-	if !ok1 || !ok2 || !ok3 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
+	date := time.Date(int(year), time.Month(month), int(day), 0, 0, 0, 0, time.UTC)
+	if !ok1 || !ok2 || !ok3 || month != int64(date.Month()) || day != int64(date.Day()) { // Date takes February 30 for a day in March
 		return 0
 	}
-	seconds := daysSinceEpoch(year, month, day) * 86400
+	seconds := date.Unix()
 	text = text[10:]
 	if len(text) == 0 {
 		return inRange(seconds, 0)
@@ -121,28 +124,4 @@ func digits(text []byte) (n int64, ok bool) {
 		n = n*10 + int64(c-'0')
 	}
 	return n, true
-}
-
-func daysIn(year, month int64) int64 {
-	switch month {
-	case 4, 6, 9, 11:
-		return 30
-	case 2:
-		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
-			return 29
-		}
-		return 28
-	default:
-		return 31
-	}
-}
-
-// daysSinceEpoch returns the days between 1970-01-01 and a date of the Gregorian calendar, years counted from March so
-// that a leap day is the last of its year.
-func daysSinceEpoch(year, month, day int64) int64 {
-	if month <= 2 {
-		year--
-		month += 12
-	}
-	return 365*year + year/4 - year/100 + year/400 + (153*(month-3)+2)/5 + day - 1 - 719468
 }
