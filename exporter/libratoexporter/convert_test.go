@@ -505,6 +505,42 @@ func TestMessageID(t *testing.T) {
 	}
 }
 
+// A scratch remembers so many names and no more, whatever comes.
+func TestRememberedNamesAreBounded(t *testing.T) {
+	s := scratch{texts: map[string]string{}}
+	for i := range 2*maxTexts + 1 {
+		s.text = strconv.AppendInt(s.text[:0], int64(i), 10)
+		s.intern()
+		require.LessOrEqual(t, len(s.texts), maxTexts)
+	}
+	name, seen := s.intern()
+	assert.True(t, seen)
+	assert.Equal(t, strconv.Itoa(2*maxTexts), name)
+}
+
+// Every number of a summary counts: one beyond what the service takes refuses the whole request.
+func TestCheckedNumbers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		value librato.Summary
+		want  reason
+	}{
+		"the largest":         {librato.Summary{Count: 1 << 53, Sum: 1e126, Min: -1e126, Max: 1e126}, ""},
+		"unknown min and max": {librato.Summary{Count: 2, Sum: 3, Min: math.NaN(), Max: math.NaN()}, ""},
+		"count":               {librato.Summary{Count: 1<<53 + 1, Sum: 1, Min: 1, Max: 1}, reasonOutOfRange},
+		"sum":                 {librato.Summary{Count: 1, Sum: -2e126, Min: 1, Max: 1}, reasonOutOfRange},
+		"min":                 {librato.Summary{Count: 2, Sum: 0, Min: -2e126, Max: 1}, reasonOutOfRange},
+		"max":                 {librato.Summary{Count: 2, Sum: 0, Min: 0, Max: 2e126}, reasonOutOfRange},
+		"infinite min":        {librato.Summary{Count: 2, Sum: 0, Min: math.Inf(-1), Max: 1}, reasonInvalidValue},
+		"infinite max":        {librato.Summary{Count: 2, Sum: 0, Min: 0, Max: math.Inf(1)}, reasonInvalidValue},
+		"no sum":              {librato.Summary{Count: 2, Sum: math.NaN(), Min: 0, Max: 1}, reasonInvalidValue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			why, _ := check(&tt.value)
+			assert.Equal(t, tt.want, why)
+		})
+	}
+}
+
 func TestTagSetRoundTrip(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	tests := map[string]struct {

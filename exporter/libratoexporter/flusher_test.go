@@ -16,8 +16,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -217,6 +219,18 @@ func TestPartialSuccess(t *testing.T) {
 		h.pass(30 * time.Second)
 		require.Len(t, h.service.Posts(), 2)
 		assert.Len(t, measurementsOfBody(t, h.service.Posts()[1].Body), 4)
+	})
+	t.Run("202 that counts more than it names", func(t *testing.T) {
+		h := newHarness(t, tags)
+		h.service.Fail(libratoserver.Failure{
+			Status: 202, Apply: libratoserver.ApplyPart, Take: 2,
+			Body: `{"measurements":{"summary":{"total":4,"accepted":2,"failed":2}},"errors":[{"param":"name","value":"stream-3","reason":"is bad"}]}`,
+		})
+		h.sendStreams(4)
+		h.pass(30 * time.Second)
+		assert.Equal(t, int64(1), h.counter("measurements_refused", "invalid_name"))
+		assert.Equal(t, int64(1), h.counter("measurements_refused", "rejected"))
+		assert.Equal(t, int64(2), h.counter("measurements_sent", "gauge"))
 	})
 	t.Run("202 that counts and does not name", func(t *testing.T) {
 		h := newHarness(t, tags)
@@ -427,6 +441,72 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// Of two answers that come at once, the one that asks for the longer wait is heeded.
+func TestLongestRetryAfter(t *testing.T) {
+	h := newHarness(t, func(cfg *Config) { cfg.NumConsumers = 3 })
+	var posts atomic.Int64
+	h.exporter.flusher.client.Transport = newTogether(0, 3, transport(func(*http.Request) (*http.Response, error) {
+		after := "60"
+		if posts.Add(1) == 2 {
+			after = "600"
+		}
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {after}}, Body: http.NoBody}, nil
+	}))
+	h.sendStreams(900)
+	h.clock.set(noon.Add(10 * time.Second))
+	h.exporter.flusher.step(t.Context(), h.clock.now())
+	require.Equal(t, int64(3), posts.Load())
+	assert.Equal(t, 10*time.Minute, h.exporter.flusher.resume.Sub(h.clock.now()))
+}
+
+// A body that breaks off tells nothing of single measurements: what it would have said of those is not known.
+func TestBrokenAnswer(t *testing.T) {
+	h := newHarness(t, func(cfg *Config) { cfg.API = APIMeasurements })
+	answers := []*http.Response{
+		{StatusCode: http.StatusAccepted, Body: io.NopCloser(io.MultiReader(strings.NewReader(`{"measurements":`), iotest.ErrReader(io.ErrUnexpectedEOF)))},
+		{StatusCode: http.StatusAccepted, Body: http.NoBody},
+	}
+	posts := 0
+	h.exporter.flusher.client.Transport = transport(func(*http.Request) (*http.Response, error) {
+		posts++
+		return answers[posts-1], nil
+	})
+	h.send(track("Signup", "s", 1))
+	h.pass(10 * time.Second)
+	assert.Equal(t, 1, posts)
+	assert.Zero(t, h.counter("measurements_sent", "gauge"))
+	assert.Equal(t, int64(1), h.counter("requests", "error"))
+	h.pass(time.Minute)
+	assert.Equal(t, 2, posts)
+	assert.Equal(t, int64(1), h.counter("measurements_sent", "gauge"))
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// An answer is read to its end, however many measurements it names.
+func TestLongAnswer(t *testing.T) {
+	const n = 1000
+	var body strings.Builder
+	body.WriteString(`{"measurements":{"summary":{"total":1000,"accepted":500,"failed":500}},"errors":[`)
+	for i := range n / 2 {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		fmt.Fprintf(&body, `{"param":"name","value":"stream-%d","reason":"is not a valid metric name, see the documentation"}`, 2*i)
+	}
+	body.WriteString(`]}`)
+	require.Greater(t, body.Len(), 40<<10)
+	h := newHarness(t, func(cfg *Config) { cfg.API = APIMeasurements })
+	h.service.Fail(libratoserver.Failure{Status: 202, Body: body.String()})
+	h.sendStreams(n)
+	h.pass(10 * time.Second)
+	assert.Equal(t, int64(n/2), h.refused("invalid_name"))
+	assert.Equal(t, int64(n/2), h.counter("measurements_sent", "gauge"))
+	assert.Zero(t, h.refused("rejected"))
+}
+
 // Credentials that are refused are an outage, said once, and once more when they work again.
 func TestRotatedCredentials(t *testing.T) {
 	for _, failure := range []libratoserver.Failure{
@@ -497,7 +577,10 @@ func TestRedirect(t *testing.T) {
 // During an outage one request is tried at a time, each time another; then at most num_consumers are under way, and all
 // that was kept arrives.
 func TestOutage(t *testing.T) {
-	h := newHarness(t, func(cfg *Config) { cfg.Gauges.ServiceSideAggregation = false })
+	h := newHarness(t, func(cfg *Config) {
+		cfg.Gauges.ServiceSideAggregation = false
+		cfg.RetryConfig.RandomizationFactor = 0
+	})
 	const streams = 2100 // seven requests
 	h.sendStreams(streams)
 	h.service.Fail(libratoserver.Failure{Status: 503, Times: -1})
@@ -527,14 +610,14 @@ func TestOutage(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, h.clock.now().Sub(noon).Seconds(), age.Data.(metricdata.Gauge[float64]).DataPoints[0].Value, 0.001)
 
-	// The answers take their time, so that posts overlap.
+	// Once the service is back, as many posts as may be under way are answered together.
 	before := h.service.Stats()
 	h.service.ClearFailures()
-	h.service.Fail(libratoserver.Failure{Status: 200, Apply: libratoserver.ApplyNow, Delay: libratoserver.Duration(50 * time.Millisecond), Times: -1})
+	gate := newTogether(1, h.cfg.NumConsumers, h.exporter.flusher.client.Transport)
+	h.exporter.flusher.client.Transport = gate
 	h.pass(40 * time.Second)
 	after := h.service.Stats()
-	assert.LessOrEqual(t, after.MaxInFlight, h.cfg.NumConsumers)
-	assert.Greater(t, after.MaxInFlight, 1, "posts overlap; how many do is the machine's matter")
+	assert.Equal(t, h.cfg.NumConsumers, gate.most, "posts under way at a time")
 	assert.LessOrEqual(t, after.Posts-before.Posts, 7+7*4, "at most one flush's worth a tick")
 	h.pass(10 * time.Minute)
 	for i := range streams {
@@ -544,6 +627,43 @@ func TestOutage(t *testing.T) {
 	}
 	assert.Zero(t, h.service.Stats().Replaced)
 	assert.Zero(t, h.service.Stats().Repeated, "only what was not taken is sent again")
+}
+
+// together is a transport that lets so many posts pass, and holds those that follow until so many are under way at a
+// time. Then it holds none.
+type together struct {
+	skip, of int
+	inner    http.RoundTripper
+
+	mu    sync.Mutex
+	posts int
+	now   int // under way
+	most  int
+	full  chan struct{}
+}
+
+func newTogether(skip, of int, inner http.RoundTripper) *together {
+	return &together{skip: skip, of: of, inner: inner, full: make(chan struct{})}
+}
+
+func (h *together) RoundTrip(req *http.Request) (*http.Response, error) {
+	h.mu.Lock()
+	h.posts++
+	h.now++
+	if h.now == h.of && h.most < h.of {
+		close(h.full)
+	}
+	h.most = max(h.most, h.now)
+	passes := h.posts <= h.skip
+	h.mu.Unlock()
+	if !passes {
+		<-h.full
+	}
+	resp, err := h.inner.RoundTrip(req)
+	h.mu.Lock()
+	h.now--
+	h.mu.Unlock()
+	return resp, err
 }
 
 // Requests grow with streams, not with events: one for each 300 (metrics) or 1,000 (measurements) of them a flush.

@@ -43,6 +43,11 @@ func TestAppendMetrics(t *testing.T) {
 			`{"gauges":[{"name":"a","measure_time":1,"count":1,"sum":4,"min":2,"max":8}]}`,
 		},
 		{
+			"a count of one whose maximum is another",
+			[]Measurement{{Name: "a", Time: 1, Summary: Summary{Count: 1, Sum: 4, Min: 4, Max: 8}}},
+			`{"gauges":[{"name":"a","measure_time":1,"count":1,"sum":4,"min":4,"max":8}]}`,
+		},
+		{
 			"a histogram that knows no minimum or maximum",
 			[]Measurement{{Name: "a", Time: 1, Summary: Summary{Count: 3, Sum: 15, Min: math.NaN(), Max: math.NaN()}}},
 			`{"gauges":[{"name":"a","measure_time":1,"count":3,"sum":15}]}`,
@@ -98,6 +103,11 @@ func TestAppendMeasurements(t *testing.T) {
 			}},
 			`{"measurements":[{"name":"cpu","time":1421530163,"count":3,"sum":35,"min":4.5,"max":6.7,` +
 				`"tags":{"az":"b","region":"us \"east\""},` + eventPropertiesJSON + `}]}`,
+		},
+		{
+			"one tag",
+			[]Measurement{{Name: "a", Time: 1, Summary: SummaryOf(1), Tags: []Tag{{"az", "b"}}}},
+			`{"measurements":[{"name":"a","time":1,"value":1,"tags":{"az":"b"}}]}`,
 		},
 		{
 			"two without tags",

@@ -113,6 +113,11 @@ func TestParseResponse(t *testing.T) {
 			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Errors: []Error{{Text: "busy"}}},
 		},
 		{
+			"429 that complains, and took none", 429,
+			`{"measurements":{"summary":{"accepted":0,"failed":1}},"errors":[{"param":"name","value":"x","reason":"bad"}]}`,
+			Response{Verdict: VerdictRefused, Accepted: -2, Failed: 1, Errors: []Error{{"name", "x", "bad"}}},
+		},
+		{
 			"429 that complains, but took a part", 429, `{"measurements":{"summary":{"accepted":2,"failed":1}},"errors":[{"param":"name","value":"x","reason":"bad"}]}`,
 			Response{Verdict: VerdictTaken, Accepted: 2, Failed: 1, Errors: []Error{{"name", "x", "bad"}}},
 		},
@@ -127,6 +132,7 @@ func TestParseResponse(t *testing.T) {
 			Response{Verdict: VerdictAgain, Cause: CauseUnavailable, Errors: []Error{{Text: "The API is currently down for maintenance. It'll be back shortly."}}},
 		},
 		{"a gateway's page", 502, `<html><h1>Bad Gateway</h1>`, Response{Verdict: VerdictAgain, Cause: CauseUnavailable}},
+		{"several choices", 300, ``, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
 		{"moved", 301, ``, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
 		{"no such thing", 404, `404 page not found`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint, Errors: []Error{{Text: "404 page not found"}}}},
 		{"405", 405, ``, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
@@ -216,6 +222,7 @@ func TestBlame(t *testing.T) {
 			[]int{0},
 			ReasonTypeConflict,
 		},
+		{"a type, in other words", 400, `{"errors":{"request":["'login' is a gauge"]}}`, []int{2}, ReasonTypeConflict},
 		{"metrics-librato#84: a source", 400, params("source", "web 2 is not a valid source name"), []int{1}, ReasonInvalidSource},
 		{"a source of several, in another case", 400, params("source", "Web-1 is not a valid source name"), []int{0, 2}, ReasonInvalidSource},
 		{"the longest name that fits", 400, params("source", "a is b is not a valid source name"), []int{4}, ReasonInvalidSource},
@@ -263,6 +270,11 @@ func TestBlame(t *testing.T) {
 		{
 			"a limit, not all named", 429,
 			`{"measurements":{"summary":{"accepted":3,"failed":2}},"errors":[{"param":"name","value":"login","reason":"rate limited"}]}`,
+			nil, ReasonInvalidName,
+		},
+		{
+			"a limit, none taken", 429,
+			`{"measurements":{"summary":{"accepted":0,"failed":1}},"errors":[{"param":"name","value":"login","reason":"rate limited"}]}`,
 			nil, ReasonInvalidName,
 		},
 		{"a limit, names, but nothing counted", 429, `{"errors":{"request":["rate limited: 'login'"]}}`, nil, ReasonRejected},
