@@ -89,6 +89,10 @@ type Config struct {
 	// RetryConfig is the back-off from the service as a whole.
 	RetryConfig configretry.BackOffConfig `mapstructure:"retry_on_failure"`
 
+	// ShutdownTimeout is how long a shutdown waits for requests at most. With storage these are the ones under way; without, it
+	// goes on posting what is left.
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+
 	// Instance shares the seconds of a period out among collectors that send the same streams.
 	Instance InstanceConfig `mapstructure:"instance"`
 	// StorageID is the storage extension that keeps the state over restarts. Nil: memory only.
@@ -317,6 +321,9 @@ func (cfg *Config) validateBounds() error {
 	}
 	if cfg.NumConsumers < 1 {
 		errs = append(errs, fmt.Errorf("num_consumers: is %d; it must be at least 1", cfg.NumConsumers))
+	}
+	if cfg.ShutdownTimeout < 0 {
+		errs = append(errs, fmt.Errorf("shutdown_timeout: is %v; it must not be negative", cfg.ShutdownTimeout))
 	}
 	if cfg.Deduplication.Window <= 0 {
 		errs = append(errs, fmt.Errorf("deduplication.window: is %v; it must be above 0", cfg.Deduplication.Window))

@@ -59,6 +59,7 @@ func TestLoadConfig(t *testing.T) {
 			cfg.RetryConfig.MaxInterval = 10 * time.Second
 			cfg.RetryConfig.Multiplier = 2
 			cfg.RetryConfig.RandomizationFactor = 0
+			cfg.ShutdownTimeout = 20 * time.Second
 			cfg.Instance = InstanceConfig{Index: 2, Count: 3}
 			cfg.StorageID = &storage
 			cfg.Deduplication = DeduplicationConfig{Window: time.Hour, MaxEntries: 10}
@@ -298,6 +299,10 @@ func TestValidate(t *testing.T) {
 		{
 			"no consumers", func(cfg *Config) { cfg.NumConsumers = 0 },
 			"num_consumers: is 0; it must be at least 1",
+		},
+		{
+			"negative shutdown timeout", func(cfg *Config) { cfg.ShutdownTimeout = -time.Second },
+			"shutdown_timeout: is -1s; it must not be negative",
 		},
 		{
 			"no window", func(cfg *Config) { cfg.Deduplication.Window = 0 },

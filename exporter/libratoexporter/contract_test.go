@@ -5,6 +5,7 @@ package libratoexporter
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -63,8 +64,8 @@ func TestConsumeContract(t *testing.T) {
 			}
 			return exporterhelper.NewMetrics(ctx, set, cfg, consume, exporterhelper.WithStart(exp.prepare), exporterhelper.WithShutdown(
 				func(context.Context) error {
-					exp.flusher.client.CloseIdleConnections()
-					exp.counters.Shutdown()
+					exp.flusher.courier.client.CloseIdleConnections()
+					exp.telemetry.Shutdown()
 					return nil
 				}))
 		}, metadata.MetricsStability))
@@ -114,6 +115,8 @@ func (s *contractService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	case consumererror.IsPermanent(err):
 		w.WriteHeader(http.StatusBadRequest)
+		source := sourceOfMeasurement.FindSubmatch(body)[1]
+		_, _ = fmt.Fprintf(w, `{"errors":{"params":{"source":["'%s' is not a valid source name"]}}}`, source)
 	default:
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}

@@ -29,14 +29,14 @@ const maxPooledSamples = 4096
 
 // libratoExporter folds what it consumes into increments, and posts them from a goroutine of its own.
 type libratoExporter struct {
-	cfg      *Config
-	set      exporter.Settings
-	counters *metadata.TelemetryBuilder
-	refused  *refusals
-	convert  *converter
-	journal  *journal
-	samples  sync.Pool // of *[]sample
-	now      func() time.Time
+	cfg       *Config
+	set       exporter.Settings
+	telemetry *metadata.TelemetryBuilder
+	refusals  *refusals
+	convert   *converter
+	journal   *journal
+	samples   sync.Pool // of *[]sample
+	now       func() time.Time
 
 	flusher *flusher
 	stop    chan struct{} // closed by shutdown: no further flush
@@ -45,19 +45,19 @@ type libratoExporter struct {
 }
 
 func newExporter(cfg *Config, set exporter.Settings) (*libratoExporter, error) {
-	counters, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
 		return nil, err
 	}
-	refused := newRefusals(set.Logger, counters)
+	refusals := newRefusals(set.Logger, telemetry)
 	return &libratoExporter{
-		cfg:      cfg,
-		set:      set,
-		counters: counters,
-		refused:  refused,
-		convert:  newConverter(cfg, refused.point, counters, set.Logger),
-		journal:  newJournal(cfg, set.Logger, counters, refused),
-		now:      time.Now,
+		cfg:       cfg,
+		set:       set,
+		telemetry: telemetry,
+		refusals:  refusals,
+		convert:   newConverter(cfg, refusals.point, telemetry, set.Logger),
+		journal:   newJournal(cfg, set.Logger, telemetry, refusals),
+		now:       time.Now,
 	}, nil
 }
 
@@ -67,7 +67,7 @@ func (e *libratoExporter) start(ctx context.Context, host component.Host) error 
 	}
 	var posts context.Context
 	posts, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.stop, e.stopped = make(chan struct{}), make(chan struct{})
+	e.stopped = make(chan struct{})
 	go func() {
 		defer close(e.stopped)
 		e.flusher.run(posts, e.stop)
@@ -99,41 +99,56 @@ func (e *libratoExporter) prepare(ctx context.Context, host component.Host) erro
 		return err
 	}
 
-	e.flusher = &flusher{
-		journal:   e.journal,
-		refused:   e.refused,
-		logger:    e.set.Logger,
-		counters:  e.counters,
-		status:    reportStatus(host),
-		client:    client,
-		adding:    addingProperties(&e.cfg.Gauges),
-		api:       e.cfg.api(),
-		consumers: e.cfg.NumConsumers,
-		interval:  e.cfg.FlushInterval,
-		retry: &backoff.ExponentialBackOff{
-			InitialInterval:     e.cfg.RetryConfig.InitialInterval,
-			RandomizationFactor: e.cfg.RetryConfig.RandomizationFactor,
-			Multiplier:          e.cfg.RetryConfig.Multiplier,
-			MaxInterval:         e.cfg.RetryConfig.MaxInterval,
-		},
-		now:  e.now,
-		held: map[string]time.Time{},
-	}
 	user, password := e.cfg.Email, string(e.cfg.Token)
 	if user == "" { // AppOptics
 		user, password = password, ""
 	}
-	e.flusher.request = newRequest(strings.TrimSuffix(e.cfg.Endpoint, "/")+e.cfg.api().Path, user, password, userAgent(e.set.BuildInfo))
+	api := e.cfg.api()
+	e.stop = make(chan struct{})
+	e.flusher = &flusher{
+		journal:  e.journal,
+		refusals: e.refusals,
+		logger:   e.set.Logger,
+		status:   reportStatus(host),
+		now:      e.now,
+		pace: newPace(e.cfg.FlushInterval, &backoff.ExponentialBackOff{
+			InitialInterval:     e.cfg.RetryConfig.InitialInterval,
+			RandomizationFactor: e.cfg.RetryConfig.RandomizationFactor,
+			Multiplier:          e.cfg.RetryConfig.Multiplier,
+			MaxInterval:         e.cfg.RetryConfig.MaxInterval,
+		}, e.now()),
+		courier: &courier{
+			poster: poster{
+				api:       api,
+				client:    client,
+				url:       strings.TrimSuffix(e.cfg.Endpoint, "/") + api.Path,
+				user:      user,
+				password:  password,
+				agent:     userAgent(e.set.BuildInfo),
+				telemetry: e.telemetry,
+				now:       e.now,
+			},
+			journal:   e.journal,
+			refusals:  e.refusals,
+			adding:    addingProperties(&e.cfg.Gauges),
+			consumers: e.cfg.NumConsumers,
+			doubts:    newDoubts(),
+			conflicts: newConflicts(),
+			stop:      e.stop,
+		},
+	}
 	return nil
 }
 
 // shutdown lets the posts under way end. With storage the rest waits there for the next start; without, one last
-// flush is tried, and what is left is counted and logged.
+// flush is tried, and what is left is counted and logged. It ends with ctx, or after shutdown_timeout.
 func (e *libratoExporter) shutdown(ctx context.Context) error {
 	if e.stop == nil { // was not started
-		e.counters.Shutdown()
+		e.telemetry.Shutdown()
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.ShutdownTimeout)
+	defer cancel()
 	close(e.stop)
 	select {
 	case <-e.stopped:
@@ -144,12 +159,13 @@ func (e *libratoExporter) shutdown(ctx context.Context) error {
 	e.cancel()
 	var err error
 	if e.journal.client == nil {
-		e.flusher.finish(ctx)
+		e.flusher.courier.stop = nil
+		e.flusher.flushLast(ctx)
 	} else {
 		err = e.journal.client.Close(context.WithoutCancel(ctx))
 	}
-	e.flusher.client.CloseIdleConnections()
-	e.counters.Shutdown()
+	e.flusher.courier.client.CloseIdleConnections()
+	e.telemetry.Shutdown()
 	return err
 }
 
@@ -182,10 +198,10 @@ func (e *libratoExporter) observe() error {
 		}
 	}
 	return errors.Join(
-		e.counters.RegisterExporterLibratoStreamsCallback(gauge(func() int64 { return int64(len(e.journal.streams.byKey)) })),
-		e.counters.RegisterExporterLibratoIncrementsCallback(gauge(func() int64 { return int64(e.journal.count()) })),
-		e.counters.RegisterExporterLibratoMessageIdsCallback(gauge(func() int64 { return int64(e.journal.ids.Len()) })),
-		e.counters.RegisterExporterLibratoOldestUnsentAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
+		e.telemetry.RegisterExporterLibratoStreamsCallback(gauge(func() int64 { return int64(len(e.journal.streams.byKey)) })),
+		e.telemetry.RegisterExporterLibratoIncrementsCallback(gauge(func() int64 { return int64(e.journal.count()) })),
+		e.telemetry.RegisterExporterLibratoMessageIdsCallback(gauge(func() int64 { return int64(e.journal.ids.Len()) })),
+		e.telemetry.RegisterExporterLibratoOldestUnsentAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
 			e.journal.mu.Lock()
 			defer e.journal.mu.Unlock()
 			age := 0.0

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -133,9 +134,8 @@ func (h *harness) start() {
 	require.NoError(h.t, err)
 	h.exporter.now = h.clock.now
 	require.NoError(h.t, h.exporter.prepare(h.t.Context(), h.host))
-	h.exporter.stop, h.exporter.stopped, h.exporter.cancel = make(chan struct{}), make(chan struct{}), func() {}
+	h.exporter.stopped, h.exporter.cancel = make(chan struct{}), func() {}
 	close(h.exporter.stopped)
-	h.exporter.flusher.ticked = h.clock.now().Truncate(h.cfg.FlushInterval)
 }
 
 // shutdown ends the exporter; a second time it does nothing.
@@ -150,11 +150,7 @@ func (h *harness) shutdown(ctx context.Context) {
 func (h *harness) pass(d time.Duration) {
 	f := h.exporter.flusher
 	for until := h.clock.now().Add(d); ; {
-		now := h.clock.now()
-		next := now.Truncate(f.interval).Add(f.interval)
-		if f.away && f.resume.After(now) && f.resume.Before(next) {
-			next = f.resume
-		}
+		next := h.clock.now().Add(f.pace.wait(h.clock.now()))
 		if next.After(until) {
 			h.clock.set(until)
 			return
@@ -600,6 +596,56 @@ func TestRun(t *testing.T) {
 	require.NoError(t, exp.ConsumeMetrics(t.Context(), h.metricsOf([]reading{track("Signup", "a", 1)})))
 	require.NoError(t, exp.Shutdown(t.Context()))
 	assert.Equal(t, uint64(6), service.Sum("Signup", "a").Count)
+}
+
+// A shutdown does not work off a backlog of 20 requests that take 0.3 s each. With storage it ends before the next request,
+// without it after shutdown_timeout, and what is left is counted.
+func TestShutdownWithBacklog(t *testing.T) {
+	const requests = 20
+	for name, change := range map[string]func(*Config){
+		"with storage":    withStorage,
+		"without storage": func(cfg *Config) { cfg.ShutdownTimeout = 500 * time.Millisecond },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, func(cfg *Config) {
+				cfg.NumConsumers = 1
+				change(cfg)
+			})
+			h.sendStreams(requests * 300)
+			posted := make(chan struct{}, requests)
+			h.exporter.flusher.courier.client.Transport = transport(func(req *http.Request) (*http.Response, error) {
+				posted <- struct{}{}
+				select {
+				case <-time.After(300 * time.Millisecond):
+				case <-req.Context().Done():
+					return nil, req.Context().Err()
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			})
+			posts, cancel := context.WithCancel(t.Context())
+			h.exporter.cancel, h.exporter.stopped = cancel, make(chan struct{})
+			e := h.exporter
+			h.clock.set(noon.Add(10 * time.Second))
+			go func() {
+				defer close(e.stopped)
+				e.flusher.step(posts, h.clock.now())
+			}()
+			<-posted
+
+			began := time.Now()
+			h.shutdown(t.Context())
+			assert.Less(t, time.Since(began), 2*time.Second)
+			assert.Less(t, len(posted), 4)
+			lost := h.refused(reasonShutdown)
+			if h.cfg.StorageID != nil {
+				assert.Zero(t, lost)
+				h.start()
+				assert.Equal(t, (requests-1)*300, h.exporter.journal.count(), "all but what was under way")
+				return
+			}
+			assert.Equal(t, int64(requests*300), lost+h.counter("measurements_sent", "gauge"))
+		})
+	}
 }
 
 // A post that hangs does not hold shutdown longer than its context.

@@ -51,7 +51,10 @@ func createDefaultConfig() component.Config {
 		MaxIncrements: 1_000_000,
 		NumConsumers:  4,
 		RetryConfig:   retryConfig,
-		Instance:      InstanceConfig{Index: 0, Count: 1},
+
+		ShutdownTimeout: 5 * time.Second,
+
+		Instance: InstanceConfig{Index: 0, Count: 1},
 		Deduplication: DeduplicationConfig{
 			Window:     4 * time.Hour,
 			MaxEntries: 1_000_000,

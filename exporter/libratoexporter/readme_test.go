@@ -121,8 +121,12 @@ func TestReadmeTests(t *testing.T) {
 			t.Errorf("%s: no such test: %q", what, name)
 		}
 	}
-	tests, err := os.ReadFile("flusher_test.go")
-	require.NoError(t, err)
+	var tests []byte
+	for _, file := range []string{"flusher_test.go", "deliver_test.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		tests = append(tests, text...)
+	}
 	for answer, cells := range readTable(t, "Answer") {
 		assert.Contains(t, string(tests), "\nfunc "+cells[len(cells)-1]+"(t *testing.T) {", answer)
 	}

@@ -157,6 +157,13 @@ func TestSettings(t *testing.T) {
 			assert.InDelta(h.t, 6, waits(h, 4)[3], 0.01)
 		}},
 		"retry_on_failure.max_elapsed_time": {value: "1h"}, // see below: refused
+		"shutdown_timeout": {value: "100ms", check: func(h *harness) {
+			h.service.Fail(libratoserver.Failure{Delay: libratoserver.Duration(time.Hour), Times: -1})
+			h.send(track("Signup", "s", 1))
+			began := time.Now()
+			h.shutdown(h.t.Context())
+			assert.Less(h.t, time.Since(began), 3*time.Second)
+		}},
 		"instance.index": {value: 1, besides: map[string]any{"instance": map[string]any{"count": 2}}, check: func(h *harness) {
 			assert.Contains(h.t, event(h), fmt.Sprintf(`"measure_time":%d`, noon.Unix()+1))
 		}},

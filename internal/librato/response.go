@@ -4,6 +4,7 @@
 package librato
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -16,18 +17,18 @@ import (
 	"unicode/utf8"
 )
 
-// The order of this file: what an answer means (ParseResponse), how its body is read (errorList), whom it
-// names (Blame), and the matching of its words.
+// The order of this file: what an answer means for all that was sent (ParseResponse), how its body is read (errorList),
+// what it means for each measurement (Judge), and the matching of its words.
 
 // Verdict says what becomes of the measurements of a request.
 type Verdict uint8
 
 const (
-	// VerdictTaken means that the service has them. Those that Errors names may still have been refused, see Failed.
+	// VerdictTaken means that the service has them.
 	VerdictTaken Verdict = iota
-	// VerdictAgain means that the same has to be sent again later. Accepted above 0 says that a part was taken.
+	// VerdictAgain means that they have to be sent again later.
 	VerdictAgain
-	// VerdictRefused means that none was taken, good ones included, for what Errors says.
+	// VerdictRefused means that none was taken, good ones included, as some are not to the service's liking.
 	VerdictRefused
 )
 
@@ -51,8 +52,9 @@ const (
 	CauseNone        Cause = iota // the verdict is not VerdictAgain
 	CauseRateLimit                // 429, or a 403 that speaks of a limit
 	CauseCredentials              // 401, or any other 403: not over TLS, or the token may not post
-	CauseUnavailable              // 5xx and 408
-	CauseEndpoint                 // 3xx, 404, 405, 415 and the like: not Librato's API at this URL
+	CauseUnavailable              // 5xx, 408, or no answer
+	CauseEndpoint                 // 3xx, 404, 405, 415 and the like, or a body that is not Librato's: not its API at this URL
+	CauseEverything               // whatever is sent is refused, and nothing named: found out by asking for parts
 )
 
 // String returns the cause in words that fit into a log line.
@@ -66,6 +68,8 @@ func (c Cause) String() string {
 		return "credentials refused"
 	case CauseUnavailable:
 		return "service unavailable"
+	case CauseEverything:
+		return "everything refused"
 	default:
 		return "not Librato's API"
 	}
@@ -96,7 +100,7 @@ type Error struct {
 // maxRetryAfter bounds what a service, or a proxy in front of it, can make us wait.
 const maxRetryAfter = time.Hour
 
-// Response is what an answer means.
+// Response is what an answer means for the request as a whole. What it means for single measurements, Judge says.
 type Response struct {
 	Status     int
 	Verdict    Verdict
@@ -108,36 +112,38 @@ type Response struct {
 	Accepted, Failed int
 }
 
+// NoResponse is what a request that got no answer amounts to.
+func NoResponse(err error) Response {
+	return Response{
+		Verdict: VerdictAgain, Cause: CauseUnavailable, Errors: []Error{{Text: err.Error()}}, Accepted: -1, Failed: -1,
+	}
+}
+
 // ParseResponse sorts an answer to POST /v1/metrics or /v1/measurements. now is what a date in Retry-After is
-// relative to. body may be anything: what is no JSON of the documented forms yields no errors, but decides
-// nothing by itself.
+// relative to. body may be anything.
 //
-//   - 2xx: taken; if it counts failures and speaks of a limit, again.
-//   - 400, 413, 422: refused, the good measurements of the request included.
-//   - 429: again; refused if it complains of parameters or the request and speaks of no limit, since the
-//     measurements API says 429 to what it cannot parse, and no repetition mends that. If a part was taken, the
-//     complaint concerns the rest alone, and the verdict is taken.
+//   - 2xx: taken, if the body is empty or of the API's forms; if it counts failures and speaks of a limit, again. Any
+//     other body is not Librato's, so nothing says that the service has what was sent: again.
+//   - 400, 422: refused, the good measurements of the request included; again if the body is neither empty nor JSON,
+//     as it is a proxy's then.
+//   - 413: refused; a proxy may say so as well.
+//   - 429: again.
 //   - 403: again. It says "not over TLS" or "rate limited"; it is taken for the latter only if it says so.
 //   - 401: again, since credentials get rotated. 5xx, 408: again. All else: again, as it is not Librato's API.
 //
 // Source: Librato API reference, "HTTP Status Codes" and "Error Messages".
 func ParseResponse(status int, header http.Header, body []byte, now time.Time) Response {
 	r := Response{Status: status, RetryAfter: retryAfter(header.Get("Retry-After"), now), Accepted: -1, Failed: -1}
-	mendable := r.readBody(body)
+	form := r.readBody(body)
 	switch {
-	case status >= 200 && status < 300:
+	case status >= 200 && status < 300 && (form == formEmpty || form == formAPI):
 		r.Verdict = VerdictTaken
 		if r.Failed > 0 && r.speaksOfLimit() {
 			r.Verdict, r.Cause = VerdictAgain, CauseRateLimit
 		}
-	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
-		status == http.StatusUnprocessableEntity:
+	case (status == http.StatusBadRequest || status == http.StatusUnprocessableEntity) && form != formOther,
+		status == http.StatusRequestEntityTooLarge:
 		r.Verdict = VerdictRefused
-	case status == http.StatusTooManyRequests && mendable && !r.speaksOfLimit():
-		r.Verdict = VerdictRefused
-		if r.Accepted > 0 {
-			r.Verdict = VerdictTaken
-		}
 	case status == http.StatusTooManyRequests, status == http.StatusForbidden && r.speaksOfLimit():
 		r.Verdict, r.Cause = VerdictAgain, CauseRateLimit
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
@@ -148,6 +154,21 @@ func ParseResponse(status int, header http.Header, body []byte, now time.Time) R
 		r.Verdict, r.Cause = VerdictAgain, CauseEndpoint
 	}
 	return r
+}
+
+// Divisible reports whether the answer, though it refuses nothing for good, may be about something that the request holds, so
+// that its halves may be answered otherwise: a firewall's 403, a proxy's page, a 429 that complains and speaks of no limit.
+func (r *Response) Divisible() bool {
+	switch r.Cause {
+	case CauseEndpoint:
+		return true
+	case CauseCredentials:
+		return r.Status == http.StatusForbidden
+	case CauseRateLimit:
+		return len(r.Errors) > 0 && !r.speaksOfLimit() && r.RetryAfter == 0
+	default:
+		return false
+	}
 }
 
 // retryAfter reads both forms, "120" and "Fri, 31 Dec 1999 23:59:59 GMT". What is past, negative or neither is 0.
@@ -173,28 +194,45 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return min(max(wait, 0), maxRetryAfter)
 }
 
-// readBody fills in Errors, Accepted and Failed, and reports whether the body complains of parameters or the
-// request, so that sending the same again cannot help. The forms, all of which have been seen:
+// form is what a body looks like.
+type form uint8
+
+const (
+	formEmpty form = iota
+	formAPI        // of the API's forms
+	formJSON       // JSON of another form, as gateways write it
+	formOther
+)
+
+// readBody fills in Errors, Accepted and Failed, and reports the body's form. Those of the API, all of which have been seen:
 //
 //	{"errors":{"params":{"source":["x y is not a valid source name"]},"request":["…"],"system":["…"]}}
 //	{"errors":[{"param":"name","value":"x y","reason":"…"}]}
 //	{"measurements":{"summary":{"total":3,"accepted":2,"failed":1},"errors":["…"]}}
 //
-// A body that is text, as proxies write it, is one error of no field; HTML is dropped.
-func (r *Response) readBody(body []byte) (mendable bool) {
+// An object without a member is one of them, too. A body that is text, as proxies write it, is one error of no field; HTML
+// is dropped.
+func (r *Response) readBody(body []byte) form {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		return formEmpty
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil || members == nil {
+		text := strings.TrimSpace(string(body[:min(len(body), 4*maxWords)]))
+		if text[0] != '<' && text[0] != '{' && text[0] != '[' {
+			r.Errors = []Error{{Text: text}}
+		}
+		return formOther
+	}
 	var b struct {
 		Errors       any
 		Error        any
 		Message      any
 		Measurements json.RawMessage // a measurements API that echoes the list must not spoil the rest
+		RequestTime  any             `json:"request_time"`
 	}
-	if err := json.Unmarshal(body, &b); err != nil {
-		text := strings.TrimSpace(string(body[:min(len(body), 4*maxWords)]))
-		if text != "" && text[0] != '<' && text[0] != '{' && text[0] != '[' {
-			r.Errors = []Error{{Text: text}}
-		}
-		return false
-	}
+	_ = json.Unmarshal(body, &b) // it is an object, and its members may be anything
 	var list errorList
 	list.add("", b.Errors)
 	var m struct {
@@ -205,13 +243,14 @@ func (r *Response) readBody(body []byte) (mendable bool) {
 		r.Accepted, r.Failed = number(m.Summary.Accepted), number(m.Summary.Failed)
 		list.add("", m.Errors)
 	}
-	mendable = list.mendable
-	if len(list.errors) == 0 { // not Librato's, but what gateways in front of it write
-		list.add("", b.Error)
-		list.add("", b.Message)
-	}
 	r.Errors = list.errors
-	return mendable
+	if b.Errors != nil || b.Measurements != nil || b.RequestTime != nil || len(members) == 0 {
+		return formAPI
+	}
+	list.add("", b.Error) // not Librato's, but what gateways in front of it write
+	list.add("", b.Message)
+	r.Errors = list.errors
+	return formJSON
 }
 
 func number(f *float64) int {
@@ -223,8 +262,7 @@ func number(f *float64) int {
 
 // errorList flattens the value of "errors", whatever its form.
 type errorList struct {
-	errors   []Error
-	mendable bool // it holds an error of a parameter or of the request
+	errors []Error
 }
 
 func (l *errorList) add(field string, v any) {
@@ -232,7 +270,6 @@ func (l *errorList) add(field string, v any) {
 	case string:
 		if v != "" {
 			l.errors = append(l.errors, Error{Field: field, Text: v})
-			l.mendable = l.mendable || field != "system"
 		}
 	case []any:
 		for _, e := range v {
@@ -242,7 +279,6 @@ func (l *errorList) add(field string, v any) {
 		reason, _ := v["reason"].(string)
 		if param, ok := v["param"].(string); ok {
 			l.errors = append(l.errors, Error{Field: param, Value: text(v["value"]), Text: reason})
-			l.mendable = true
 			return
 		}
 		for _, name := range slices.Sorted(maps.Keys(v)) { // sorted: the same answer means the same each time
@@ -274,8 +310,8 @@ func text(v any) string {
 func (r *Response) speaksOfLimit() bool {
 	return slices.ContainsFunc(r.Errors, func(e Error) bool {
 		t := strings.ToLower(e.Text)
-		return strings.Contains(t, "limit") && !strings.Contains(t, "character") ||
-			strings.Contains(t, "throttl") || strings.Contains(t, "too many requests")
+		return strings.Contains(t, "limit") && !strings.Contains(t, "character") || strings.Contains(t, "throttl") ||
+			strings.Contains(t, "too many requests") || strings.Contains(t, "rate exceeded") || strings.Contains(t, "slow down")
 	})
 }
 
@@ -318,60 +354,113 @@ func (r *Response) Words() string {
 	return s[:cut] + ellipsis
 }
 
-// Blame says which of ms the answer is about, as ascending indexes, and why: ms is what the request to api held.
-//
-//   - VerdictRefused: those that must not go again, all for the one reason that is returned; others that the
-//     answer names as well are named by the next one. A time that is too old blames the oldest second of ms,
-//     one in the future the newest. nil: the answer names none, so the request has to be halved. A request of
-//     one measurement blames that one.
-//   - VerdictTaken: those that were refused nevertheless, with the reason of the first. The answer may not name
-//     them all: compare with Failed.
-//   - VerdictAgain: those that were not taken, if the answer counts some as taken and names all the others; only
-//     these have to go again. nil: it does not tell, so all go again.
-func (r *Response) Blame(api *API, ms []Measurement) (offenders []int, reason Reason) {
-	reason = ReasonRejected
-	if len(r.Errors) > 0 {
-		reason = r.Errors[0].reason()
-	}
-	whole := r.Verdict == VerdictRefused
-	switch {
-	case len(ms) == 0, !whole && r.Failed == 0, r.Verdict == VerdictAgain && (r.Accepted <= 0 || r.Failed < 0):
-		return nil, reason
-	case whole && len(ms) == 1, !whole && r.Failed >= len(ms):
-		for i := range ms {
-			offenders = append(offenders, i)
-		}
-		return offenders, reason
-	}
+// Judgement is what an answer means for each measurement of its request.
+type Judgement struct {
+	// Verdict is for those that are not in Named.
+	Verdict Verdict
+	// Named are ascending indexes: of those that are refused for good, whatever becomes of the others; but with VerdictAgain
+	// of those that have to be sent again, while the service has all others.
+	Named []int
+	// Reason is why: of Named, or of the whole request if that is empty.
+	Reason Reason
+	// Unnamed is how many of the others the service gave up as well, though it took the rest, without saying which they are.
+	Unnamed int
+}
 
+// Judge says what the answer means for ms, which is what the request to api held. Those that it names are refused, others as
+// bad may be named by the next answer. A time that is too old names the oldest second of ms, one in the future the newest.
+//
+//   - 2xx: those that the body names are refused. If it counts more failures than it names, the others of these are Unnamed; if
+//     fewer, it does not tell which it means, so none is named, and all failures are Unnamed. If none was taken, the request is
+//     refused.
+//   - 400 and the like: refused are those that it names for the first of its reasons.
+//   - 429: again, unless it names some and speaks of no limit: those are refused. If it counts some as taken, so are the rest.
+//   - Again in part: if it counts some as taken, and names each that was not and no other, only those have to be sent again.
+func (r *Response) Judge(api *API, ms []Measurement) Judgement {
+	j := Judgement{Verdict: r.Verdict, Reason: ReasonRejected}
+	if len(r.Errors) > 0 {
+		j.Reason = r.Errors[0].reason()
+	}
+	if len(ms) == 0 {
+		return j
+	}
+	partly := r.Status >= 200 && r.Status < 300 || r.Status == http.StatusTooManyRequests
+	switch {
+	case r.Verdict == VerdictTaken && r.Failed == 0:
+		return j
+	case r.Verdict == VerdictTaken && r.Failed >= len(ms) && r.Accepted <= 0:
+		j.Verdict = VerdictRefused
+	case r.Verdict == VerdictAgain && !partly:
+		return j
+	}
+	names := r.names(api, ms, j.Verdict == VerdictRefused)
+	switch j.Verdict {
+	case VerdictRefused:
+		j.Named = names.of
+	case VerdictTaken:
+		failed := min(max(0, r.Failed), len(ms))
+		if r.Failed < 0 || len(names.of) <= failed {
+			j.Named = names.of
+		}
+		j.Unnamed = max(0, failed-len(j.Named))
+	case VerdictAgain:
+		limit := r.speaksOfLimit()
+		switch {
+		case len(names.of) == 0:
+		case r.Accepted > 0 && r.Failed == len(names.of) && names.errors >= r.Failed:
+			j.Named = names.of
+			if !limit {
+				j.Verdict = VerdictTaken
+			}
+		case !limit && r.Accepted <= 0:
+			names = r.names(api, ms, true)
+			j.Verdict, j.Named = VerdictRefused, names.of
+		}
+	}
+	if len(j.Named) > 0 {
+		j.Reason = names.reason
+	}
+	return j
+}
+
+// names are the measurements that an answer names.
+type names struct {
+	of     []int  // ascending
+	errors int    // that name one
+	reason Reason // of the first error that names one
+}
+
+// names returns what the answer names; if one is enough, what the first error does that names something.
+func (r *Response) names(api *API, ms []Measurement, one bool) names {
+	var n names
 	index := newNameIndex(api, ms)
-	for _, e := range r.Errors {
-		named := index.named(&e)
+	for i := range r.Errors {
+		e := &r.Errors[i]
+		named := index.named(e)
 		if len(named) == 0 {
 			continue
 		}
-		if len(offenders) == 0 {
-			reason = e.reason()
-		}
-		offenders = append(offenders, named...)
-		if whole {
+		n.add(named, e)
+		if one {
 			break
 		}
 	}
-	if len(offenders) == 0 { // a time is blamed last, since it names nothing
-		for _, e := range r.Errors {
-			if offenders = outermost(&e, ms); len(offenders) > 0 {
-				reason = e.reason()
-				break
-			}
+	for i := 0; i < len(r.Errors) && len(n.of) == 0; i++ { // a time comes last, since it names nothing
+		if found := outermost(&r.Errors[i], ms); len(found) > 0 {
+			n.add(found, &r.Errors[i])
 		}
 	}
-	slices.Sort(offenders)
-	offenders = slices.Compact(offenders)
-	if r.Verdict == VerdictAgain && len(offenders) < r.Failed {
-		return nil, reason // some that were not taken have no name here, so none can be held for taken
+	slices.Sort(n.of)
+	n.of = slices.Compact(n.of)
+	return n
+}
+
+func (n *names) add(named []int, e *Error) {
+	if n.errors == 0 {
+		n.reason = e.reason()
 	}
-	return offenders, reason
+	n.errors++
+	n.of = append(n.of, named...)
 }
 
 // reason sorts e by its field, and by its words where there is none.
@@ -497,7 +586,8 @@ func (x *nameIndex) named(e *Error) []int {
 var verbs = []string{" is ", " must ", " has ", " was ", " are ", " contains ", " exceeds ", " cannot ", " may ", " should "}
 
 // words returns what e may name something by, in lower case: its value and what its text puts in quotes; and, the
-// longest last, what the text begins with up to a verb, of which one at most can be the name.
+// longest last, what the text begins with up to a verb, of which one at most can be the name. An error of the request as a
+// whole begins with what it is about, which is no name: "account is suspended".
 func (e *Error) words() (said, leading []string) {
 	switch e.reason() {
 	case ReasonInvalidValue, ReasonTooOld, ReasonInTheFuture: // the value is a number
@@ -512,6 +602,9 @@ func (e *Error) words() (said, leading []string) {
 		for i := 1; i < len(parts)-1; i++ { // every part, since an apostrophe may stand before the quotes
 			said = append(said, parts[i])
 		}
+	}
+	if e.Field == "" && e.reason() == ReasonRejected {
+		return said, nil
 	}
 	for i := range len(t) {
 		if t[i] == ' ' && slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasPrefix(t[i:], verb) }) {

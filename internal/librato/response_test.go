@@ -4,6 +4,7 @@
 package librato
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -67,9 +68,23 @@ func TestParseResponse(t *testing.T) {
 			"errors as a text", 400, `{"errors":"no"}`,
 			Response{Verdict: VerdictRefused, Errors: []Error{{Text: "no"}}},
 		},
-		{"not JSON", 400, `<html>nope`, Response{Verdict: VerdictRefused}},
-		{"broken JSON", 400, `{"errors":`, Response{Verdict: VerdictRefused}},
+		{"a page", 400, `<html>nope`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
+		{"broken JSON", 400, `{"errors":`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
+		{"a gateway's JSON", 400, `{"message":"no"}`, Response{Verdict: VerdictRefused, Errors: []Error{{Text: "no"}}}},
+		{"no body", 400, " \n", Response{Verdict: VerdictRefused}},
 		{"too large", 413, ``, Response{Verdict: VerdictRefused}},
+		{"too large for a proxy", 413, `<html>`, Response{Verdict: VerdictRefused}},
+		{"taken, an object without a member", 200, `{}`, Response{Verdict: VerdictTaken}},
+		{"taken, and how long it took", 200, `{"request_time":1488585496}`, Response{Verdict: VerdictTaken}},
+		{"a page in place of an answer", 200, `<html>Log in`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
+		{"a text in place of an answer", 200, `ok`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint, Errors: []Error{{Text: "ok"}}}},
+		{"null in place of an answer", 200, `null`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint, Errors: []Error{{Text: "null"}}}},
+		{"a list in place of an answer", 200, `[]`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
+		{
+			"another's object in place of an answer", 202, `{"message":"hello"}`,
+			Response{Verdict: VerdictAgain, Cause: CauseEndpoint, Errors: []Error{{Text: "hello"}}},
+		},
+		{"an answer that is cut", 202, `{"measurements":{"summary"`, Response{Verdict: VerdictAgain, Cause: CauseEndpoint}},
 		{
 			"already there", 422, `{"errors":{"request":["already exists"]}}`,
 			Response{Verdict: VerdictRefused, Errors: []Error{{Text: "already exists"}}},
@@ -97,16 +112,16 @@ func TestParseResponse(t *testing.T) {
 			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Accepted: 2, Failed: 1, Errors: []Error{{Text: "Rate limited"}}},
 		},
 		{
-			"429 that is a 400: params", 429, `{"errors":{"params":{"measurements":["is missing"]}}}`,
-			Response{Verdict: VerdictRefused, Errors: []Error{{"measurements", "", "is missing"}}},
+			"429 that complains of parameters", 429, `{"errors":{"params":{"measurements":["is missing"]}}}`,
+			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Errors: []Error{{"measurements", "", "is missing"}}},
 		},
 		{
-			"429 that is a 400: request", 429, `{"errors":{"request":["could not be parsed"]}}`,
-			Response{Verdict: VerdictRefused, Errors: []Error{{Text: "could not be parsed"}}},
+			"429 that complains of the request", 429, `{"errors":{"request":["could not be parsed"]}}`,
+			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Errors: []Error{{Text: "could not be parsed"}}},
 		},
 		{
-			"429 that is a 400: list", 429, `{"errors":[{"param":"name","value":7,"reason":"exceeds the limit of 255 characters"}]}`,
-			Response{Verdict: VerdictRefused, Errors: []Error{{"name", "7", "exceeds the limit of 255 characters"}}},
+			"429 that complains in a list", 429, `{"errors":[{"param":"name","value":7,"reason":"exceeds the limit of 255 characters"}]}`,
+			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Errors: []Error{{"name", "7", "exceeds the limit of 255 characters"}}},
 		},
 		{
 			"429 of the system", 429, `{"errors":{"system":["busy"]}}`,
@@ -115,11 +130,11 @@ func TestParseResponse(t *testing.T) {
 		{
 			"429 that complains, and took none", 429,
 			`{"measurements":{"summary":{"accepted":0,"failed":1}},"errors":[{"param":"name","value":"x","reason":"bad"}]}`,
-			Response{Verdict: VerdictRefused, Accepted: -2, Failed: 1, Errors: []Error{{"name", "x", "bad"}}},
+			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Accepted: -2, Failed: 1, Errors: []Error{{"name", "x", "bad"}}},
 		},
 		{
 			"429 that complains, but took a part", 429, `{"measurements":{"summary":{"accepted":2,"failed":1}},"errors":[{"param":"name","value":"x","reason":"bad"}]}`,
-			Response{Verdict: VerdictTaken, Accepted: 2, Failed: 1, Errors: []Error{{"name", "x", "bad"}}},
+			Response{Verdict: VerdictAgain, Cause: CauseRateLimit, Accepted: 2, Failed: 1, Errors: []Error{{"name", "x", "bad"}}},
 		},
 		{
 			"a gateway's 429", 429, `{"message":"slow down"}`,
@@ -200,7 +215,91 @@ func TestWords(t *testing.T) {
 	assert.Empty(t, r.Words())
 }
 
-func TestBlame(t *testing.T) {
+// What an answer means for those that it does not name, and how many of these were given up.
+func TestJudgeTheOthers(t *testing.T) {
+	ms := []Measurement{{Name: "login", Source: "a"}, {Name: "login", Source: "b"}, {Name: "signup", Source: "a"}}
+	summary := func(accepted, failed int, errors string) string {
+		return fmt.Sprintf(`{"measurements":{"summary":{"accepted":%d,"failed":%d}},"errors":%s}`, accepted, failed, errors)
+	}
+	const signup, login, limit = `[{"param":"name","value":"signup","reason":"is bad"}]`, `[{"param":"name","value":"login","reason":"is bad"}]`,
+		`[{"param":"name","value":"signup","reason":"rate limited"}]`
+	tests := []struct {
+		name   string
+		status int
+		body   string
+		want   Judgement
+	}{
+		{"all taken", 202, summary(3, 0, `[]`), Judgement{VerdictTaken, nil, ReasonRejected, 0}},
+		{"one failed, and is named", 202, summary(2, 1, signup), Judgement{VerdictTaken, []int{2}, ReasonInvalidName, 0}},
+		{"two failed, one is named", 202, summary(1, 2, signup), Judgement{VerdictTaken, []int{2}, ReasonInvalidName, 1}},
+		{"one failed, two have the name that is named", 202, summary(2, 1, login), Judgement{VerdictTaken, nil, ReasonInvalidName, 1}},
+		{"none taken, and none named", 202, summary(0, 3, `[]`), Judgement{VerdictRefused, nil, ReasonRejected, 0}},
+		{"none taken, one named", 202, summary(0, 3, signup), Judgement{VerdictRefused, []int{2}, ReasonInvalidName, 0}},
+		{"none taken, for a limit", 202, summary(0, 3, limit), Judgement{VerdictAgain, nil, ReasonInvalidName, 0}},
+		{"one over a limit, and named", 202, summary(2, 1, limit), Judgement{VerdictAgain, []int{2}, ReasonInvalidName, 0}},
+		{"two over a limit, one named", 429, summary(1, 2, limit), Judgement{VerdictAgain, nil, ReasonInvalidName, 0}},
+		{
+			"two over a limit, one name for two of them", 429, summary(1, 2, `{"request":["rate limited: 'login'"]}`),
+			Judgement{VerdictAgain, nil, ReasonRejected, 0},
+		},
+		{
+			"one over a limit, two have the name that is named", 429, summary(2, 1, `{"request":["rate limited: 'login'"]}`),
+			Judgement{VerdictAgain, nil, ReasonRejected, 0},
+		},
+		{"429 that names one and counts the others as taken", 429, summary(2, 1, signup), Judgement{VerdictTaken, []int{2}, ReasonInvalidName, 0}},
+		{"429 that names less than it counts", 429, summary(1, 2, signup), Judgement{VerdictAgain, nil, ReasonInvalidName, 0}},
+		{"429 that names one", 429, `{"errors":` + signup + `}`, Judgement{VerdictRefused, []int{2}, ReasonInvalidName, 0}},
+		{"429 that names none", 429, `{"errors":{"request":["Rate exceeded"]}}`, Judgement{VerdictAgain, nil, ReasonRejected, 0}},
+		{"429 that names one of another request", 429, `{"errors":{"params":{"name":["'x' is bad"]}}}`, Judgement{VerdictAgain, nil, ReasonInvalidName, 0}},
+		{"400 that names two", 400, `{"errors":` + login + `}`, Judgement{VerdictRefused, []int{0, 1}, ReasonInvalidName, 0}},
+		{"503 that happens to name one", 503, `{"errors":{"system":["'login' is down"]}}`, Judgement{VerdictAgain, nil, ReasonRejected, 0}},
+		{"404 that happens to name one", 404, `{"errors":{"request":["'login' is unknown"]}}`, Judgement{VerdictAgain, nil, ReasonRejected, 0}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := parse(tt.status, tt.body)
+			assert.Equal(t, tt.want, r.Judge(Metrics, ms))
+		})
+	}
+}
+
+// What an account, or all requests, are told is not what a measurement of that name is told.
+func TestJudgeNamesNoSubject(t *testing.T) {
+	ms := []Measurement{{Name: "account"}, {Name: "rate"}, {Name: "slow"}, {Name: "b"}}
+	for _, text := range []string{"account is suspended", "Account may not post", "rate exceeded", "Rate is too high", "slow down"} {
+		for _, status := range []int{400, 422, 429, 403} {
+			r := parse(status, `{"errors":{"request":["`+text+`"]}}`)
+			assert.Empty(t, r.Judge(Metrics, ms).Named, "%d %s", status, text)
+		}
+	}
+}
+
+func TestDivisible(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   bool
+	}{
+		{403, `<html>blocked</html>`, true},
+		{403, `{"errors":{"request":["rate limit reached"]}}`, false},
+		{401, ``, false},
+		{404, ``, true},
+		{200, `<html>`, true},
+		{400, `<html>`, true},
+		{429, `{"errors":{"request":["could not be parsed"]}}`, true},
+		{429, `{"errors":{"request":["Rate exceeded"]}}`, false},
+		{429, ``, false},
+		{503, `<html>`, false},
+		{200, ``, false},
+	} {
+		r := parse(tt.status, tt.body)
+		assert.Equal(t, tt.want, r.Divisible(), "%d %s", tt.status, tt.body)
+	}
+	r := ParseResponse(429, http.Header{"Retry-After": {"5"}}, []byte(`{"errors":{"request":["could not be parsed"]}}`), now)
+	assert.False(t, r.Divisible(), "it says when to come again")
+}
+
+func TestJudge(t *testing.T) {
 	ms := []Measurement{
 		{Name: "Rack.Request.Total", Source: "web-1", Time: 30},
 		{Name: "signup", Source: "web 2", Time: 20, Tags: []Tag{{"region", "Us East"}}},
@@ -213,7 +312,7 @@ func TestBlame(t *testing.T) {
 		name   string
 		status int
 		body   string
-		want   []int
+		want   []int // named
 		reason Reason
 	}{
 		{
@@ -260,7 +359,6 @@ func TestBlame(t *testing.T) {
 			ReasonInvalidName,
 		},
 		{"taken in part, not said which", 202, `{"measurements":{"summary":{"accepted":3,"failed":2}}}`, nil, ReasonRejected},
-		{"none taken", 202, `{"measurements":{"summary":{"accepted":0,"failed":5}}}`, []int{0, 1, 2, 3, 4}, ReasonRejected},
 		{
 			"a limit, part taken", 429,
 			`{"measurements":{"summary":{"accepted":4,"failed":1}},"errors":[{"param":"name","value":"login","reason":"rate limited"}]}`,
@@ -286,27 +384,15 @@ func TestBlame(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := parse(tt.status, tt.body)
-			got, reason := r.Blame(Metrics, ms)
-			assert.Equal(t, tt.want, got)
-			assert.Equal(t, tt.reason, reason)
+			got := r.Judge(Metrics, ms)
+			assert.Equal(t, tt.want, got.Named)
+			assert.Equal(t, tt.reason, got.Reason)
 		})
 	}
-
-	t.Run("one alone", func(t *testing.T) {
-		r := parse(400, params("value", "must be positive"))
-		got, reason := r.Blame(Metrics, ms[:1])
-		assert.Equal(t, []int{0}, got)
-		assert.Equal(t, ReasonInvalidValue, reason)
-	})
-	t.Run("none", func(t *testing.T) {
-		r := parse(400, params("measure_time", "is too far in the past"))
-		got, _ := r.Blame(Metrics, nil)
-		assert.Nil(t, got)
-	})
 }
 
 // Where streams are told apart by tags, a refusal names them by these, the source among them.
-func TestBlameByTags(t *testing.T) {
+func TestJudgeByTags(t *testing.T) {
 	ms := []Measurement{
 		{Name: "signup", Tags: []Tag{{"region", "Us East"}}},
 		{Name: "signup", Tags: []Tag{{"source", "web-1"}}},
@@ -327,9 +413,9 @@ func TestBlameByTags(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := parse(400, tt.body)
-			got, reason := r.Blame(Measurements, ms)
-			assert.Equal(t, tt.want, got)
-			assert.Equal(t, tt.reason, reason)
+			got := r.Judge(Measurements, ms)
+			assert.Equal(t, tt.want, got.Named)
+			assert.Equal(t, tt.reason, got.Reason)
 		})
 	}
 }
@@ -346,15 +432,17 @@ func FuzzParseResponse(f *testing.F) {
 		assert.LessOrEqual(t, len(r.Words()), 200)
 		assert.True(t, utf8.ValidString(r.Words()))
 		assert.Equal(t, r.Verdict == VerdictAgain, r.Cause != CauseNone)
-		offenders, reason := r.Blame(Metrics, ms)
-		assert.NotEmpty(t, reason)
-		for i, o := range offenders {
-			assert.True(t, o >= 0 && o < len(ms))
-			assert.True(t, i == 0 || offenders[i-1] < o)
-		}
-		if r.Verdict == VerdictRefused {
-			one, _ := r.Blame(Metrics, ms[:1])
-			assert.Equal(t, []int{0}, one)
+		for _, api := range []*API{Metrics, Measurements} {
+			j := r.Judge(api, ms)
+			assert.NotEmpty(t, j.Reason)
+			for i, o := range j.Named {
+				assert.True(t, o >= 0 && o < len(ms))
+				assert.True(t, i == 0 || j.Named[i-1] < o)
+			}
+			assert.GreaterOrEqual(t, j.Unnamed, 0)
+			if j.Verdict == VerdictTaken {
+				assert.Less(t, j.Unnamed+len(j.Named), len(ms)+1)
+			}
 		}
 	})
 }

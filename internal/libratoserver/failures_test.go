@@ -139,7 +139,7 @@ func TestTakenInPart(t *testing.T) {
 	response := librato.ParseResponse(status, http.Header{}, []byte(answer), time.Unix(start, 0))
 	assert.Equal(t, librato.VerdictAgain, response.Verdict)
 	assert.Equal(t, 1, response.Accepted)
-	offenders, _ := response.Blame(librato.Measurements, []librato.Measurement{{Name: "a"}, {Name: "b"}, {Name: "c"}})
+	offenders := response.Judge(librato.Measurements, []librato.Measurement{{Name: "a"}, {Name: "b"}, {Name: "c"}}).Named
 	assert.Equal(t, []int{1, 2}, offenders)
 
 	status, answer = h.tagged(body)
@@ -196,12 +196,12 @@ func TestDocumentedAnswers(t *testing.T) {
 		status, answer := h.post(string(librato.AppendMetrics(nil, ms)))
 		response := librato.ParseResponse(status, http.Header{}, []byte(answer), time.Unix(start, 0))
 		assert.Equal(t, librato.VerdictRefused, response.Verdict, answer)
-		offenders, reason := response.Blame(librato.Metrics, ms)
-		assert.Equal(t, tt.reason, reason, answer)
+		verdict := response.Judge(librato.Metrics, ms)
+		assert.Equal(t, tt.reason, verdict.Reason, answer)
 		if tt.named {
-			assert.Equal(t, []int{1}, offenders, answer)
+			assert.Equal(t, []int{1}, verdict.Named, answer)
 		} else {
-			assert.Nil(t, offenders, answer)
+			assert.Nil(t, verdict.Named, answer)
 		}
 	}
 	status, _ := h.tagged(string(librato.AppendMeasurements(nil, []librato.Measurement{{
