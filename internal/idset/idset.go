@@ -6,14 +6,15 @@
 package idset
 
 import (
+	"hash/maphash"
 	"math/bits"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// Hasher hashes message ids of one write key: xxHash64 of the key, a zero byte and the id. The hash is stable across
-// versions, since exporters store it, and never 0, so that 0 can mean "no id".
+// Hasher hashes message ids of one write key: the key, a zero byte and the id. No hash is 0, so that 0 can mean "no id".
 type Hasher struct {
 	joined []byte // used again: one call on what is joined is twice as fast as three to a digest
 	prefix int
@@ -25,29 +26,40 @@ func (h *Hasher) SetKey(writeKey []byte) {
 	h.prefix = len(h.joined)
 }
 
-// Hash returns the hash under which a message id of the key is remembered.
+// Hash returns the hash under which exporters know a message id: xxHash64, stable across versions, since they store it.
+// Whoever knows the write key can find two ids with the same one.
 func (h *Hasher) Hash(messageID []byte) uint64 {
 	h.joined = append(h.joined[:h.prefix], messageID...)
 	return max(1, xxhash.Sum64(h.joined))
 }
 
+// seed makes Secret another hash in each process.
+var seed = maphash.MakeSeed()
+
+// Secret returns a hash that only this process can compute, so that clients cannot find two ids with the same one.
+func (h *Hasher) Secret(messageID []byte) uint64 {
+	h.joined = append(h.joined[:h.prefix], messageID...)
+	return max(1, maphash.Bytes(seed, h.joined))
+}
+
 // Set is a set of 64-bit hashes that forgets each after a window, and the oldest early when it is full. All
 // operations are O(1), amortised over its growth; ids are forgotten in the order in which they were added. An entry
 // costs 12 bytes in the ring and 13 to 26 in the table. Times count whole seconds, so that an id is remembered
-// for at least the window and up to two seconds longer. What is removed other than newest first takes up room until
-// it would have been the oldest. Not safe for concurrent use.
+// for at least the window and up to two seconds longer. Not safe for concurrent use.
 //
 // An id is added either at once, by Add, or in two steps: Claim says that somebody is about to, and Decide whether they
-// did. To keep what is undecided in the set itself, not beside it, saves a third of what deduplication costs: Claim has
-// read the id's cache line anyway, and Decide reads none.
+// did. What is undecided is in the set itself, not beside it, since Claim has read the id's cache line anyway and Decide
+// reads none. It pushes nothing out: only what was added counts towards the set's size.
 type Set struct {
 	window     uint32 // seconds, rounded up
 	maxEntries int
 	start      time.Time // what the ring's seconds count from
 
+	secret [3]uint64 // see mix
+
 	// The ring, oldest first, beginning at head. Position p is slot p&(len-1). A hash of 0 marks one that was
 	// removed; the hash 0 itself is kept as zeroID. Instead of the second when an id was added its slot may hold
-	// undecided plus the number of who claimed it, or undecided alone if that was in vain.
+	// undecided plus the number of who claimed it.
 	hashes  []uint64
 	seconds []uint32
 	head    uint64 // position of the oldest
@@ -55,7 +67,7 @@ type Set struct {
 	removed int    // how many between head and tail were removed
 	claimed int    // how many are undecided
 
-	moved map[uint64]uint64 // where those are now that were undecided when they were the oldest
+	moved map[uint64]uint64 // where those are now that were undecided and in the way
 
 	// The table, indexed by the hash's upper bits, with at most five entries for each bucket. An entry that finds no
 	// room in its home bucket is in one nearby: in the first of home^1, home^2 and so on that had room.
@@ -84,6 +96,7 @@ func New(window time.Duration, maxEntries int) *Set {
 	return &Set{
 		window:     uint32(min((window+time.Second-1)/time.Second, 1<<31)), //nolint:gosec // fits
 		maxEntries: max(1, maxEntries),
+		secret:     [3]uint64{rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1},
 		head:       1, // so that 0 is the position of none
 		tail:       1,
 	}
@@ -92,9 +105,9 @@ func New(window time.Duration, maxEntries int) *Set {
 // Len returns how many ids the set holds, those included whose window ended since the last Add.
 func (s *Set) Len() int { return int(s.tail-s.head) - s.removed } //nolint:gosec // the difference fits the ring
 
-// Contains says whether id was added within the window before now.
+// Contains says whether id was added within the window before now, or is claimed.
 func (s *Set) Contains(id uint64, now time.Time) bool {
-	cell := s.find(spread(id))
+	cell := s.find(s.mix(id))
 	return cell != nil && s.valid(s.slotOf(cell), s.secondsAt(now))
 }
 
@@ -102,56 +115,54 @@ func (s *Set) Contains(id uint64, now time.Time) bool {
 // many ids it had to forget before the end of their window, because the set was full. An id that is in the set already
 // counts from now.
 func (s *Set) Add(id uint64, now time.Time) (evictedEarly int) {
-	id = spread(id)
+	id = s.mix(id)
 	seconds := s.secondsAt(now)
 	if cell := s.find(id); cell != nil {
 		s.remove(cell)
 	}
-	evictedEarly = s.makeRoom(seconds)
+	evictedEarly = s.forget(seconds, s.maxEntries-1)
 	s.append(id, seconds)
 	return evictedEarly
 }
 
 // Claim notes that owner, a number from 1 to 2^31-1, is about to decide on id, and returns its position for Decide. If id
 // was added within the window before now, or somebody has claimed it, nothing is noted and the position is 0; holder
-// is who has claimed it, or 0. evictedEarly is as Add's.
-func (s *Set) Claim(id uint64, owner uint32, now time.Time) (position uint64, holder uint32, evictedEarly int) {
-	id = spread(id)
+// is who has claimed it, or 0.
+func (s *Set) Claim(id uint64, owner uint32, now time.Time) (position uint64, holder uint32) {
+	id = s.mix(id)
 	seconds := s.secondsAt(now)
 	if cell := s.find(id); cell != nil {
 		slot := s.slotOf(cell)
 		switch at := s.seconds[slot]; {
-		case at == undecided: // a repeat of what was refused takes its place, so that repeats take no room
-			s.seconds[slot] = undecided | owner
-			s.claimed++
-			return *cell & (1<<positionBits - 1), 0, 0
-		case at > undecided:
-			return 0, at &^ undecided, 0
+		case at >= undecided:
+			return 0, at &^ undecided
 		case s.valid(slot, seconds):
-			return 0, 0, 0
+			return 0, 0
 		}
 		s.remove(cell)
 	}
-	evictedEarly = s.makeRoom(seconds)
+	s.forget(seconds, s.maxEntries)
 	s.claimed++
-	return s.append(id, undecided|owner), 0, evictedEarly
+	return s.append(id, undecided|owner), 0
 }
 
 // Decide says of the ids at positions, which Claim returned, that they are added as of now, or that they are not.
-func (s *Set) Decide(positions []uint64, added bool, now time.Time) {
-	state := uint32(undecided)
-	if added {
-		state = s.secondsAt(now)
-	}
+// evictedEarly is as Add's.
+func (s *Set) Decide(positions []uint64, added bool, now time.Time) (evictedEarly int) {
+	seconds := s.secondsAt(now)
 	for _, p := range positions {
 		for p < s.head {
 			at := s.moved[p]
 			delete(s.moved, p)
 			p = at
 		}
-		s.seconds[p&s.mask()] = state
+		s.seconds[p&s.mask()] = seconds
+		if !added {
+			s.remove(s.find(s.hashes[p&s.mask()]))
+		}
 	}
 	s.claimed -= len(positions)
+	return s.forget(seconds, s.maxEntries)
 }
 
 // Touch reads what Contains, Add or Claim of id will read first, and returns something of no meaning. The table of a large
@@ -161,30 +172,28 @@ func (s *Set) Touch(id uint64) uint64 {
 	if len(s.buckets) == 0 {
 		return 0
 	}
-	return s.buckets[spread(id)>>s.shift].full
+	return s.buckets[s.mix(id)>>s.shift].full
 }
 
 // Remove forgets id, if the set holds it.
 func (s *Set) Remove(id uint64) {
-	if cell := s.find(spread(id)); cell != nil {
+	if cell := s.find(s.mix(id)); cell != nil {
 		s.remove(cell)
 	}
 }
 
-// spread makes of an id what the set keeps of it. Ids that come from elsewhere may be anything, such as consecutive
-// numbers, whose upper bits would all choose the same cell; an odd factor loses nothing.
-func spread(id uint64) uint64 {
+// mix makes of an id what the set keeps of it, one to one. Its upper bits choose the bucket, and depend on a secret: clients
+// choose their ids, but cannot force them into the same few buckets.
+func (s *Set) mix(id uint64) uint64 {
+	id = (id ^ s.secret[0]) * s.secret[1]
+	id = (id ^ id>>32) * s.secret[2]
 	if id == 0 {
 		return zeroID
 	}
-	return id * 0x9E3779B97F4A7C15
+	return id
 }
 
 func (s *Set) mask() uint64 { return uint64(len(s.hashes)) - 1 }
-
-// ringLimit is how many slots the ring may use: what was removed out of order takes up room until it is the oldest,
-// so the ring is the next power of two above maxEntries.
-func (s *Set) ringLimit() int { return max(minRing, 1<<bits.Len(uint(s.maxEntries-1))) }
 
 // secondsAt returns now as the ring has it. The first call sets what it counts from.
 func (s *Set) secondsAt(now time.Time) uint32 {
@@ -194,54 +203,52 @@ func (s *Set) secondsAt(now time.Time) uint32 {
 	return uint32(min(max(0, now.Sub(s.start)/time.Second), undecided-1))
 }
 
-// valid says whether what is in slot was added, and not longer ago than the window. A clock that steps backwards makes
-// ids last longer, never shorter.
+// valid says whether what is in slot is undecided, or was added not longer ago than the window. A clock that steps
+// backwards makes ids last longer, never shorter.
 func (s *Set) valid(slot uint64, now uint32) bool {
 	at := s.seconds[slot]
-	return at < undecided && (now <= at || now-at <= s.window)
+	return now <= at || now-at <= s.window
 }
 
-// makeRoom forgets the oldest ids that are not valid any more, and if the set is full others, until there is room
-// for one more. What is undecided is never forgotten: the set may hold more than maxEntries for that.
-func (s *Set) makeRoom(now uint32) (evictedEarly int) {
-oldest:
+// forget forgets the oldest ids that are not valid any more, and as many others as were added beyond most. What is
+// undecided is never forgotten: the set may hold more than maxEntries for that.
+func (s *Set) forget(now uint32, most int) (evictedEarly int) {
 	for s.head < s.tail {
 		slot := s.head & s.mask()
-		full := s.Len() >= s.maxEntries || int(s.tail-s.head) >= s.ringLimit() //nolint:gosec // as in Len
+		full := s.Len()-s.claimed > most
 		switch {
 		case s.hashes[slot] == 0:
 			s.removed--
-		case s.seconds[slot] > undecided:
-			if !full || s.Len() == s.claimed {
-				break oldest
-			}
+		case s.valid(slot, now) && !full:
+			return evictedEarly
+		case s.seconds[slot] >= undecided:
 			s.moveOldest()
 			continue
 		case s.valid(slot, now):
-			if !full {
-				break oldest
-			}
 			evictedEarly++
 		}
 		s.head++
 	}
-	s.grow()
 	return evictedEarly
 }
 
-// moveOldest makes the oldest id, which is undecided, the newest. Its cell becomes stale as if it were evicted.
+// moveOldest makes the oldest id the newest. Its cell becomes stale as if it were evicted.
 func (s *Set) moveOldest() {
-	id, state := s.hashes[s.head&s.mask()], s.seconds[s.head&s.mask()]
+	from, id, state := s.head, s.hashes[s.head&s.mask()], s.seconds[s.head&s.mask()]
+	s.head++
+	to := s.append(id, state)
+	if state < undecided {
+		return
+	}
 	if s.moved == nil {
 		s.moved = make(map[uint64]uint64)
 	}
-	s.moved[s.head] = s.tail
-	s.head++
-	s.append(id, state)
+	s.moved[from] = to
 }
 
-// append notes id as the newest, and returns its position. There is room for it.
+// append notes id as the newest, and returns its position.
 func (s *Set) append(id uint64, state uint32) (position uint64) {
+	s.grow()
 	position = s.tail
 	slot := position & s.mask()
 	s.hashes[slot], s.seconds[slot] = id, state
@@ -252,7 +259,12 @@ func (s *Set) append(id uint64, state uint32) (position uint64) {
 
 // grow makes room for one more in the ring and in the table.
 func (s *Set) grow() {
-	if used := int(s.tail - s.head); used == len(s.hashes) { //nolint:gosec // as in Len
+	used := int(s.tail - s.head) //nolint:gosec // as in Len
+	switch {
+	case used < len(s.hashes):
+	case s.removed > used/2:
+		s.compact()
+	default:
 		size := max(minRing, 2*used)
 		hashes, seconds := make([]uint64, size), make([]uint32, size)
 		for p := s.head; p < s.tail; { // in runs that end where either ring does
@@ -266,6 +278,18 @@ func (s *Set) grow() {
 	}
 	if s.Len() >= 5*len(s.buckets) {
 		s.rehash(max(minBuckets, 2*len(s.buckets)))
+	}
+}
+
+// compact takes what was removed out of the ring. Seen from its end the ring is the same afterwards.
+func (s *Set) compact() {
+	for range s.tail - s.head {
+		if s.hashes[s.head&s.mask()] != 0 {
+			s.moveOldest()
+			continue
+		}
+		s.head++
+		s.removed--
 	}
 }
 

@@ -35,8 +35,7 @@ func newDeduplicator(window time.Duration, maxEntries int) *deduplicator {
 
 // claim marks the events that are copies, and claims the ids of the others for c. Events without a hash are never
 // copies. If it returns a channel, nothing is claimed, and it is to be called again after the channel was closed.
-// evicted is how many ids it had to forget early.
-func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-chan struct{}, evicted int) {
+func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.touch(events)
@@ -47,8 +46,7 @@ func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-ch
 		if e.hash == 0 {
 			continue
 		}
-		position, holder, early := d.ids.Claim(e.hash, c.number, now)
-		evicted += early
+		position, holder := d.ids.Claim(e.hash, c.number, now)
 		switch {
 		case position != 0:
 			c.positions = append(c.positions, position)
@@ -60,10 +58,10 @@ func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-ch
 			if other.decided == nil {
 				other.decided = make(chan struct{})
 			}
-			return other.decided, evicted
+			return other.decided
 		}
 	}
-	return nil, evicted
+	return nil
 }
 
 // touch has the ids of all events fetched into the cache at the same time, where claim would wait for one after the other. What it
@@ -77,11 +75,11 @@ func (d *deduplicator) touch(events []event) (touched uint64) {
 	return touched
 }
 
-// commit says that the pipeline took the events of c.
-func (d *deduplicator) commit(c *claim, now time.Time) {
+// commit says that the pipeline took the events of c. evicted is how many ids it had to forget early.
+func (d *deduplicator) commit(c *claim, now time.Time) (evicted int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.decide(c, true, now)
+	return d.decide(c, true, now)
 }
 
 // release says that the pipeline did not take the events of c. It does nothing after commit.
@@ -107,8 +105,8 @@ func (d *deduplicator) number(c *claim) {
 }
 
 // decide ends c, and wakes those that wait for it.
-func (d *deduplicator) decide(c *claim, taken bool, now time.Time) {
-	d.ids.Decide(c.positions, taken, now)
+func (d *deduplicator) decide(c *claim, taken bool, now time.Time) (evicted int) {
+	evicted = d.ids.Decide(c.positions, taken, now)
 	d.claims[c.number] = nil
 	d.free = append(d.free, c.number)
 	c.number, c.positions = 0, c.positions[:0]
@@ -116,4 +114,5 @@ func (d *deduplicator) decide(c *claim, taken bool, now time.Time) {
 		close(c.decided)
 		c.decided = nil
 	}
+	return evicted
 }

@@ -28,12 +28,6 @@ func eventsOf(hashes ...uint64) []event {
 	return events
 }
 
-// tryClaim is claim without its count.
-func (d *deduplicator) tryClaim(c *claim, events []event, now time.Time) <-chan struct{} {
-	wait, _ := d.claim(c, events, now)
-	return wait
-}
-
 // undecided returns how many claims there are.
 func (d *deduplicator) undecided() int {
 	d.mu.Lock()
@@ -61,31 +55,31 @@ func TestDeduplicator(t *testing.T) {
 	var first, second, third claim
 
 	events := eventsOf(1, 0, 2, 1, 0)
-	require.Nil(t, d.tryClaim(&first, events, now))
+	require.Nil(t, d.claim(&first, events, now))
 	assert.Equal(t, []bool{false, false, false, true, false}, duplicates(events), "0 is no id")
 
 	// A copy of what is undecided: nothing is claimed, not even what nobody else claims.
-	wait := d.tryClaim(&second, eventsOf(3, 2), now)
+	wait := d.claim(&second, eventsOf(3, 2), now)
 	require.NotNil(t, wait)
-	require.Nil(t, d.tryClaim(&third, eventsOf(3), now))
+	require.Nil(t, d.claim(&third, eventsOf(3), now))
 	d.release(&third, now)
 
 	d.release(&first, now)
 	<-wait
 	events = eventsOf(3, 2)
-	require.Nil(t, d.tryClaim(&second, events, now))
+	require.Nil(t, d.claim(&second, events, now))
 	assert.Equal(t, []bool{false, false}, duplicates(events), "it takes the place of what was refused")
 	d.commit(&second, now)
 	d.release(&second, now) // nothing to release
 
 	events = eventsOf(1, 2, 3)
-	require.Nil(t, d.tryClaim(&first, events, now))
+	require.Nil(t, d.claim(&first, events, now))
 	assert.Equal(t, []bool{false, true, true}, duplicates(events))
 	d.commit(&first, now)
 	assert.Zero(t, d.undecided())
 
 	events = eventsOf(2)
-	require.Nil(t, d.tryClaim(&third, events, now.Add(2*time.Hour)))
+	require.Nil(t, d.claim(&third, events, now.Add(2*time.Hour)))
 	assert.Equal(t, []bool{false}, duplicates(events), "the window is over")
 	d.release(&third, now)
 }
@@ -94,20 +88,19 @@ func TestDeduplicatorCountsEarlyEvictions(t *testing.T) {
 	d := newDeduplicator(time.Hour, 2)
 	var c claim
 	claim := func(ids ...uint64) (evicted int) {
-		wait, evicted := d.claim(&c, eventsOf(ids...), testReceived)
-		require.Nil(t, wait)
-		d.commit(&c, testReceived)
-		return evicted
+		require.Nil(t, d.claim(&c, eventsOf(ids...), testReceived))
+		return d.commit(&c, testReceived)
 	}
-	assert.Zero(t, claim(1, 2, 3), "what is undecided is not forgotten")
-	assert.Equal(t, 2, claim(4))
+	assert.Zero(t, claim(1, 2))
+	assert.Equal(t, 2, claim(3, 4))
+	assert.Zero(t, claim(3, 4))
 }
 
 // TestWhatIsRefusedTakesNoRoom: clients repeat what is refused, for as long as an outage lasts.
 func TestWhatIsRefusedTakesNoRoom(t *testing.T) {
 	d := newDeduplicator(time.Hour, 100)
 	var taken, first, second claim
-	require.Nil(t, d.tryClaim(&taken, eventsOf(1000, 1001), testReceived))
+	require.Nil(t, d.claim(&taken, eventsOf(1000, 1001), testReceived))
 	d.commit(&taken, testReceived)
 	for range 1000 {
 		for _, c := range []*claim{&first, &second} { // so that there is always one undecided
@@ -116,14 +109,12 @@ func TestWhatIsRefusedTakesNoRoom(t *testing.T) {
 			if c == &second {
 				ids = []uint64{4, 5, 6}
 			}
-			wait, evicted := d.claim(c, eventsOf(ids...), testReceived)
-			require.Nil(t, wait)
-			require.Zero(t, evicted)
+			require.Nil(t, d.claim(c, eventsOf(ids...), testReceived))
 		}
 	}
 	assert.Equal(t, 8, d.ids.Len())
 	events := eventsOf(1000, 1001)
-	require.Nil(t, d.tryClaim(&taken, events, testReceived))
+	require.Nil(t, d.claim(&taken, events, testReceived))
 	assert.Equal(t, []bool{true, true}, duplicates(events))
 }
 
@@ -145,7 +136,7 @@ func TestDeduplicatorUnderRandomFates(t *testing.T) {
 				}
 				for done := false; !done; {
 					events := eventsOf(ids...)
-					if wait := d.tryClaim(&c, events, testReceived); wait != nil {
+					if wait := d.claim(&c, events, testReceived); wait != nil {
 						<-wait
 						continue
 					}

@@ -241,10 +241,7 @@ func (r *segmentReceiver) deliver(ctx context.Context, q *request) error {
 // claim marks the events of q that are copies, and claims the ids of the others.
 func (r *segmentReceiver) claim(ctx context.Context, q *request) error {
 	for {
-		wait, evicted := r.dedup.claim(&q.claim, q.resolver.events, q.received)
-		if evicted > 0 {
-			r.telemetry.builder.ReceiverSegmentIdsEvicted.Add(ctx, int64(evicted))
-		}
+		wait := r.dedup.claim(&q.claim, q.resolver.events, q.received)
 		if wait == nil {
 			return nil
 		}
@@ -276,7 +273,9 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 		q.tally.add(events[i].typ, outcomeAccepted)
 	}
 	if r.dedup != nil {
-		r.dedup.commit(&q.claim, q.received)
+		if evicted := r.dedup.commit(&q.claim, q.received); evicted > 0 {
+			r.telemetry.builder.ReceiverSegmentIdsEvicted.Add(ctx, int64(evicted))
+		}
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func TestTelemetry(t *testing.T) {
 		requests(200, 1), requests(400, 2), requests(503, 1), requests(405, 1), requests(404, 1),
 	}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 	metadatatest.AssertEqualReceiverSegmentRequestBytes(t, tel, []metricdata.DataPoint[int64]{{Value: int64(bytes)}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
-	metadatatest.AssertEqualReceiverSegmentIdsEvicted(t, tel, []metricdata.DataPoint[int64]{{Value: 2}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
+	metadatatest.AssertEqualReceiverSegmentIdsEvicted(t, tel, []metricdata.DataPoint[int64]{{Value: 1}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 
 	accepted, err := tel.GetMetric("otelcol_receiver_accepted_metric_points")
 	require.NoError(t, err)
