@@ -210,7 +210,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 		}
 		hasher.SetKey(r.key)
 		for i := range r.events {
-			r.events[i].hash = hasher.Hash(r.events[i].id)
+			r.events[i].hash = hasher.Secret(r.events[i].id)
 		}
 		dedup.claim(&c, r.events, testReceived)
 		dedup.commit(&c, testReceived)

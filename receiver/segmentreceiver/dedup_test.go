@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/otelcol-segment/otelcol-segment/internal/idset/idsettest"
 )
 
 func eventsOf(hashes ...uint64) []event {
@@ -163,6 +165,15 @@ func TestDeduplicatorUnderRandomFates(t *testing.T) {
 		assert.Equal(t, 1, n, id)
 	}
 	assert.Zero(t, d.undecided())
+}
+
+// TestCraftedIDsAreNoCopies: under the hash that exporters store, all of these ids are one.
+func TestCraftedIDsAreNoCopies(t *testing.T) {
+	tr := startReceiver(t)
+	for _, id := range idsettest.Colliding(3) {
+		tr.post("/v1/track", `{"event":"e","writeKey":"`+idsettest.WriteKey+`","messageId":"`+id+`"}`).assertSuccess(t)
+	}
+	assert.Equal(t, []string{"e", "e", "e"}, tr.names())
 }
 
 // TestACopyWaitsForTheFirst sends a message, and its copy while the pipeline is at it.

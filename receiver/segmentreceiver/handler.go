@@ -119,9 +119,7 @@ func (r *segmentReceiver) read(q *request, req *http.Request) error {
 	if err := r.checkMessages(q, req); err != nil {
 		return err
 	}
-	if r.dedup != nil || r.config.Deduplication.ForwardIDs {
-		q.hashIDs()
-	}
+	q.hashIDs(r.dedup != nil, r.config.Deduplication.ForwardIDs)
 	return nil
 }
 
@@ -209,12 +207,16 @@ func (r *segmentReceiver) checkMessages(q *request, req *http.Request) error {
 	return &refusal{http.StatusBadRequest, code, text}
 }
 
-// hashIDs gives the events the hashes by which repeats are known.
-func (q *request) hashIDs() {
+// hashIDs gives the events the hashes by which repeats are known: here, and to the exporters.
+func (q *request) hashIDs(here, forwarded bool) {
 	q.hasher.SetKey(q.sender)
 	for i := range q.resolver.events {
-		if e := &q.resolver.events[i]; len(e.id) > 0 {
-			e.hash = q.hasher.Hash(e.id)
+		e := &q.resolver.events[i]
+		if here && len(e.id) > 0 {
+			e.hash = q.hasher.Secret(e.id)
+		}
+		if forwarded && len(e.id) > 0 {
+			e.forwarded = q.hasher.Hash(e.id)
 		}
 	}
 }

@@ -20,7 +20,6 @@ type metricsBuilder struct {
 	sourceAttribute string
 	keep            []string
 	metricType      MetricType
-	forwardIDs      bool
 	version         string
 
 	groups  []metricGroup
@@ -42,7 +41,6 @@ func newMetricsBuilder(config *Config, version string) metricsBuilder {
 		sourceAttribute: config.SourceAttribute,
 		keep:            config.Properties,
 		metricType:      config.MetricType,
-		forwardIDs:      config.Deduplication.ForwardIDs,
 		version:         version,
 		named:           make(map[string]int32),
 		strings:         make(map[string]string),
@@ -147,10 +145,10 @@ func (b *metricsBuilder) add(e *event, properties []property, g *metricGroup) {
 			attrs.PutBool(name, p.kind == 't')
 		}
 	}
-	if b.forwardIDs && e.hash != 0 {
+	if e.forwarded != 0 {
 		exemplar := point.Exemplars().AppendEmpty()
 		exemplar.SetTimestamp(time)
-		exemplar.FilteredAttributes().PutInt(messageIDAttribute, int64(e.hash)) //nolint:gosec // the same bits
+		exemplar.FilteredAttributes().PutInt(messageIDAttribute, int64(e.forwarded)) //nolint:gosec // the same bits
 	}
 }
 

@@ -19,7 +19,8 @@ type event struct {
 	id         []byte  // messageId; empty: none
 	value      float64 // properties.value, or 1
 	time       int64   // Unix nanoseconds
-	hash       uint64  // of write key and id, see idset.Hasher; 0: none, or nobody asks for it
+	hash       uint64  // idset.Hasher.Secret, by which the deduplicator knows it; 0: no id, or nobody asks
+	forwarded  uint64  // idset.Hasher.Hash, by which exporters know it; 0: no id, or it is not forwarded
 	properties [2]int32
 	typ        callType
 	duplicate  bool // the deduplicator's
