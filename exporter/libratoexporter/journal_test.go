@@ -290,6 +290,12 @@ func TestGroupWithAFullCall(t *testing.T) {
 	h.stored("b", "s", 1, 1)
 }
 
+// incrementOf is an increment of one event as it stands on disk.
+func incrementOf(start, second int64) []byte {
+	inc := increment{stream: &stream{name: "x"}, start: start, period: 60, second: second, value: librato.SummaryOf(1)}
+	return appendIncrement(nil, &inc, &inc.value)
+}
+
 // What does not decode is set aside and said, once; the rest is recovered.
 func TestUndecodableEntries(t *testing.T) {
 	h := newHarness(t, withStorage)
@@ -302,6 +308,8 @@ func TestUndecodableEntries(t *testing.T) {
 		"m/zzz":                       {formatCurrent, 0},
 		"m/0000000000000009":          {formatCurrent, 0, 1, 2, 3},
 		"i/newer":                     {99, 1, 2, 3},
+		"i/longer":                    append(incrementOf(60, 60), 0),
+		"i/after its period":          incrementOf(60, 120),
 		"something/of/another/origin": []byte("x"),
 	}
 	h.withClient(func(client storage.Client) {

@@ -193,3 +193,14 @@ func TestSecondSet(t *testing.T) {
 	s.add(newest + 10*window)
 	assert.False(t, s.contains(newest+10*window-1))
 }
+
+// A second that falls out of the window as another comes marks no other one.
+func TestSecondSetAtTheEndOfItsWindow(t *testing.T) {
+	s := newSecondSet(7200)
+	first, last := int64(1_700_000_000/64*64), int64(len(s.words))
+	for _, back := range []int64{last - 1, last, last + 1} {
+		s.add(first)
+		s.add(first - back*64 + 5)
+		assert.False(t, s.contains(first+5), "%d words back", back)
+	}
+}
