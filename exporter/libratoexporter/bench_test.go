@@ -111,6 +111,18 @@ func storageClientOf(b *testing.B, ext storage.Extension) storage.Client {
 	return client
 }
 
+// counting is a storage client that counts its transactions.
+type counting struct {
+	storage.Client
+	storage.Walker
+	transactions int
+}
+
+func (c *counting) Batch(ctx context.Context, ops ...*storage.Operation) error {
+	c.transactions++ // one writer at a time
+	return c.Client.Batch(ctx, ops...)
+}
+
 // A call of one event with the storage that collectors use, from one caller and from many at a time.
 func BenchmarkCommit(b *testing.B) {
 	for _, callers := range []int{1, 16} {
@@ -118,7 +130,9 @@ func BenchmarkCommit(b *testing.B) {
 			cfg := validConfig()
 			withStorage(cfg)
 			j := memoryJournal(b, cfg)
-			j.client = storageClientOf(b, fileStorage(b))
+			client := storageClientOf(b, fileStorage(b))
+			c := &counting{Client: client, Walker: client.(storage.Walker)}
+			j.client = c
 			defer func() { require.NoError(b, j.client.Close(context.Background())) }()
 			require.NoError(b, j.recover(b.Context(), noon.UnixNano()))
 			var left, id atomic.Int64
@@ -139,6 +153,7 @@ func BenchmarkCommit(b *testing.B) {
 				})
 			}
 			wg.Wait()
+			b.ReportMetric(float64(b.N)/float64(c.transactions), "calls/transaction")
 		})
 	}
 }
