@@ -97,7 +97,7 @@ func BenchmarkSeal(b *testing.B) {
 				if len(due) != streams {
 					b.Fatalf("%d are due", len(due))
 				}
-				j.finish(due)
+				j.settle(due)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(streams), "ns/stream")
 		})
@@ -132,9 +132,8 @@ func BenchmarkCommit(b *testing.B) {
 			j := memoryJournal(b, cfg)
 			client := storageClientOf(b, fileStorage(b))
 			c := &counting{Client: client, Walker: client.(storage.Walker)}
-			j.client = c
-			defer func() { require.NoError(b, j.client.Close(context.Background())) }()
-			require.NoError(b, j.recover(b.Context(), noon.UnixNano()))
+			require.NoError(b, j.open(b.Context(), c, noon.UnixNano()))
+			defer func() { require.NoError(b, j.close(context.Background())) }()
 			var left, id atomic.Int64
 			left.Store(int64(b.N))
 			var wg sync.WaitGroup
@@ -166,18 +165,16 @@ func BenchmarkRecover(b *testing.B) {
 	cfg.MaxStreams = streams
 	ext := fileStorage(b)
 	j := memoryJournal(b, cfg)
-	j.client = storageClientOf(b, ext)
-	require.NoError(b, j.recover(b.Context(), noon.UnixNano()))
+	require.NoError(b, j.open(b.Context(), storageClientOf(b, ext), noon.UnixNano()))
 	require.NoError(b, j.take(eventSamples(streams), noon.UnixNano()))
-	require.NoError(b, j.client.Close(b.Context()))
+	require.NoError(b, j.close(b.Context()))
 	b.ReportAllocs()
 	for b.Loop() {
 		j = memoryJournal(b, cfg)
-		j.client = storageClientOf(b, ext)
-		require.NoError(b, j.recover(b.Context(), noon.UnixNano()))
+		require.NoError(b, j.open(b.Context(), storageClientOf(b, ext), noon.UnixNano()))
 		b.StopTimer()
 		require.Equal(b, streams, j.count())
-		require.NoError(b, j.client.Close(b.Context()))
+		require.NoError(b, j.close(b.Context()))
 		b.StartTimer()
 	}
 }

@@ -242,6 +242,6 @@ func (c *courier) refuse(why reason, incs []*increment, words string) {
 
 // settle takes increments out of the state for good.
 func (c *courier) settle(incs []*increment) {
-	c.journal.finish(incs)
+	c.journal.settle(incs)
 	c.doubts.settle(incs)
 }

@@ -87,12 +87,12 @@ func (e *libratoExporter) prepare(ctx context.Context, host component.Host) erro
 	// A redirect is no answer of Librato's. Followed, a POST becomes a GET, and any page would pass for success.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if e.cfg.StorageID != nil {
-		e.journal.client, err = storageClient(ctx, host, *e.cfg.StorageID, e.set.ID)
+		state, err := storageClient(ctx, host, *e.cfg.StorageID, e.set.ID)
 		if err != nil {
 			return err
 		}
-		if err := e.journal.recover(ctx, e.now().UnixNano()); err != nil {
-			return errors.Join(err, e.journal.client.Close(ctx))
+		if err := e.journal.open(ctx, state, e.now().UnixNano()); err != nil {
+			return errors.Join(err, state.Close(ctx))
 		}
 	}
 	if err := e.observe(); err != nil {
@@ -158,11 +158,11 @@ func (e *libratoExporter) shutdown(ctx context.Context) error {
 	}
 	e.cancel()
 	var err error
-	if e.journal.client == nil {
+	if e.journal.stored() {
+		err = e.journal.close(context.WithoutCancel(ctx))
+	} else {
 		e.flusher.courier.stop = nil
 		e.flusher.flushLast(ctx)
-	} else {
-		err = e.journal.client.Close(context.WithoutCancel(ctx))
 	}
 	e.flusher.courier.client.CloseIdleConnections()
 	e.telemetry.Shutdown()
@@ -189,23 +189,19 @@ func (e *libratoExporter) consume(_ context.Context, md pmetric.Metrics) error {
 
 // observe registers what is read when telemetry is collected.
 func (e *libratoExporter) observe() error {
-	gauge := func(read func() int64) metric.Int64Callback {
+	gauge := func(read func() int) metric.Int64Callback {
 		return func(_ context.Context, o metric.Int64Observer) error {
-			e.journal.mu.Lock()
-			defer e.journal.mu.Unlock()
-			o.Observe(read())
+			o.Observe(int64(read()))
 			return nil
 		}
 	}
 	return errors.Join(
-		e.telemetry.RegisterExporterLibratoStreamsCallback(gauge(func() int64 { return int64(len(e.journal.streams.byKey)) })),
-		e.telemetry.RegisterExporterLibratoIncrementsCallback(gauge(func() int64 { return int64(e.journal.count()) })),
-		e.telemetry.RegisterExporterLibratoMessageIdsCallback(gauge(func() int64 { return int64(e.journal.ids.Len()) })),
+		e.telemetry.RegisterExporterLibratoStreamsCallback(gauge(e.journal.streams)),
+		e.telemetry.RegisterExporterLibratoIncrementsCallback(gauge(e.journal.count)),
+		e.telemetry.RegisterExporterLibratoMessageIdsCallback(gauge(e.journal.messageIDs)),
 		e.telemetry.RegisterExporterLibratoOldestUnsentAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
-			e.journal.mu.Lock()
-			defer e.journal.mu.Unlock()
 			age := 0.0
-			if oldest := e.journal.oldest(); oldest != 0 {
+			if oldest := e.journal.oldestUnconfirmed(); oldest != 0 {
 				age = max(0, e.now().Sub(time.Unix(0, oldest)).Seconds())
 			}
 			o.Observe(age)

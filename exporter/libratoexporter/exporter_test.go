@@ -449,9 +449,9 @@ func TestSpellingsAreBounded(t *testing.T) {
 	for i := range 1000 {
 		h.send(track("a"+string(rune(0x4E00+i)), "s", 1))
 	}
-	s := &h.exporter.journal.streams
+	s := &h.exporter.journal.state.streams
 	assert.Len(t, s.byKey, 1)
-	assert.LessOrEqual(t, s.aliases, 12)
+	assert.LessOrEqual(t, len(s.aliases), 12)
 	h.pass(10 * time.Second)
 	h.stored("a-", "s", 1000, 1000)
 }
@@ -664,9 +664,7 @@ func TestShutdownCutsPostsOff(t *testing.T) {
 	h.clock.set(time.Now())
 	require.NoError(t, exp.consume(t.Context(), h.metricsOf([]reading{track("Signup", "a", 1)})))
 	require.Eventually(t, func() bool { // the post is under way
-		exp.journal.mu.Lock()
-		defer exp.journal.mu.Unlock()
-		return exp.journal.increments.unconfirmed > 0
+		return len(exp.journal.unconfirmed(math.MaxInt64)) > 0
 	}, 10*time.Second, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()

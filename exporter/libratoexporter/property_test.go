@@ -33,24 +33,24 @@ import (
 // errCrash is what a storage operation panics with when the process dies in it.
 var errCrash = errors.New("crash")
 
-// disk is a storage client in memory that outlives the processes that use it, and fails as told.
-type disk struct {
+// memoryDisk is a storage client in memory that outlives the processes that use it, and fails as told.
+type memoryDisk struct {
 	entries map[string][]byte
 	fail    string                      // of the next Batch: "", "error", "error after", "crash", "crash after"
 	key     func(string) (string, bool) // the mutant's: renames a key, or drops what is written there
 }
 
-func (d *disk) Get(_ context.Context, key string) ([]byte, error) { return d.entries[key], nil }
+func (d *memoryDisk) Get(_ context.Context, key string) ([]byte, error) { return d.entries[key], nil }
 
-func (d *disk) Set(ctx context.Context, key string, value []byte) error {
+func (d *memoryDisk) Set(ctx context.Context, key string, value []byte) error {
 	return d.Batch(ctx, storage.SetOperation(key, value))
 }
 
-func (d *disk) Delete(ctx context.Context, key string) error {
+func (d *memoryDisk) Delete(ctx context.Context, key string) error {
 	return d.Batch(ctx, storage.DeleteOperation(key))
 }
 
-func (d *disk) Batch(_ context.Context, ops ...*storage.Operation) error {
+func (d *memoryDisk) Batch(_ context.Context, ops ...*storage.Operation) error {
 	fail := d.fail
 	d.fail = ""
 	switch fail {
@@ -86,7 +86,7 @@ func (d *disk) Batch(_ context.Context, ops ...*storage.Operation) error {
 	return nil
 }
 
-func (d *disk) Walk(ctx context.Context, fn storage.WalkFunc) error {
+func (d *memoryDisk) Walk(ctx context.Context, fn storage.WalkFunc) error {
 	var all []*storage.Operation
 	for _, key := range slices.Sorted(maps.Keys(d.entries)) {
 		ops, err := fn(key, d.entries[key])
@@ -98,7 +98,7 @@ func (d *disk) Walk(ctx context.Context, fn storage.WalkFunc) error {
 	return d.Batch(ctx, all...)
 }
 
-func (*disk) Close(context.Context) error { return nil }
+func (*memoryDisk) Close(context.Context) error { return nil }
 
 // mutant breaks one rule of the state, to show that the property notices.
 type mutant struct {
@@ -142,7 +142,7 @@ type world struct {
 	rnd     *rand.Rand
 	mutant  mutant
 	cfg     *Config
-	disk    *disk
+	disk    *memoryDisk
 	logs    *observer.ObservedLogs
 	journal *journal
 	now     int64
@@ -171,7 +171,7 @@ func newWorld(t *testing.T, seed uint64, m mutant) *world {
 		t:        t,
 		rnd:      rand.New(rand.NewPCG(seed, 0)),
 		mutant:   m,
-		disk:     &disk{entries: map[string][]byte{}, key: m.key},
+		disk:     &memoryDisk{entries: map[string][]byte{}, key: m.key},
 		now:      1_700_000_000_000_000_000,
 		periods:  map[time.Duration]bool{},
 		service:  map[string]map[int64]librato.Summary{},
@@ -213,10 +213,9 @@ func (w *world) start() {
 	require.NoError(w.t, err)
 	w.logs = logs
 	w.journal = newJournal(w.cfg, zap.New(core), telemetry, &refusals{logger: zap.New(core), telemetry: telemetry})
-	w.journal.client = w.disk
-	w.journal.batch = pick(w, 1, 3, 300)
+	w.journal.state.batch = pick(w, 1, 3, 300)
 	w.disk.fail = ""
-	require.NoError(w.t, w.journal.recover(context.Background(), w.now))
+	require.NoError(w.t, w.journal.open(context.Background(), w.disk, w.now))
 	w.inFlight = nil
 	w.age++
 	for _, u := range w.used { // what was handed out before counts as sealed
@@ -226,15 +225,16 @@ func (w *world) start() {
 		w.posted[s] = true
 	}
 	if w.mutant.schedule != nil {
-		w.mutant.schedule(&w.journal.schedule)
+		w.mutant.schedule(&w.journal.state.schedule)
 	}
 	if w.mutant.revive {
-		for _, inc := range w.journal.sealed {
+		s := &w.journal.state
+		for _, inc := range s.sealed {
 			inc.state = stateOpen
 			inc.stream.unconfirmed--
 			inc.stream.open = append(inc.stream.open, inc)
 		}
-		w.journal.open, w.journal.sealed, w.journal.increments.unconfirmed = w.journal.sealed, nil, 0
+		s.open, s.sealed, s.unconfirmed = s.sealed, nil, 0
 	}
 }
 
@@ -437,7 +437,7 @@ func (w *world) rules(e *event) (may map[reason]bool, must reason) {
 // source is what a sample has for the source s.
 func (w *world) source(s string) string {
 	if w.cfg.API == APIMeasurements {
-		return string(appendTagSet(nil, []pair{{sourceTag, s}}))
+		return string(appendTagSet(nil, []pair{{librato.SourceTag, s}}))
 	}
 	return s
 }
@@ -524,7 +524,7 @@ func (w *world) sealed(inc *increment) {
 func (w *world) expire() {
 	oldest := w.now/int64(time.Second) - int64(w.cfg.MaxAge/time.Second)
 	n := 0
-	for _, list := range [][]*increment{w.journal.open, w.journal.sealed} {
+	for _, list := range [][]*increment{w.journal.state.open, w.journal.state.sealed} {
 		for _, inc := range list {
 			if inc.state != stateDone && inc.second < oldest {
 				w.lost[secondOf{inc.stream.key, inc.second}] = inc.value // the disk may fail below
@@ -559,7 +559,7 @@ func (w *world) answer() {
 		}
 		w.survives(func() {
 			w.disk.fail = pick(w, "", "", "", "", "error", "error after", "crash", "crash after")
-			w.journal.finish(part)
+			w.journal.settle(part)
 			w.inFlight = w.inFlight[n:]
 		})
 		w.disk.fail = ""
@@ -689,7 +689,7 @@ func (w *world) live(steps int) error {
 		for _, inc := range w.inFlight {
 			w.apply(postOf(inc))
 		}
-		w.journal.finish(w.inFlight)
+		w.journal.settle(w.inFlight)
 		w.inFlight = nil
 	}
 	w.applyLate()

@@ -36,8 +36,7 @@ func readingAt(k kind, name string, at time.Time, value float64) sample {
 func storedJournal(tb testing.TB, cfg *Config, client storage.Client, now time.Time) *journal {
 	tb.Helper()
 	j := memoryJournal(tb, cfg)
-	j.client = client
-	require.NoError(tb, j.recover(context.Background(), now.UnixNano()))
+	require.NoError(tb, j.open(context.Background(), client, now.UnixNano()))
 	return j
 }
 
@@ -50,7 +49,7 @@ func takeAll(tb testing.TB, j *journal, now time.Time, samples ...sample) {
 func flushAll(j *journal, now time.Time) []*increment {
 	j.expire(now.UnixNano())
 	incs := j.sealFlush(now.UnixNano())
-	j.finish(incs)
+	j.settle(incs)
 	j.tidy(now.UnixNano())
 	return incs
 }
@@ -166,7 +165,7 @@ func TestFlushIsBounded(t *testing.T) {
 	j, now = backlog(t, 10*time.Second, kindAveraging)
 	assert.Equal(t, []int{5 * streams}, sizes(j, now))
 	j, now = backlog(t, 10*time.Second, kindAveraging)
-	require.Zero(t, len(j.sealFlush(noon.Add(-time.Hour).UnixNano())))
+	require.Empty(t, namesOf(j.sealFlush(noon.Add(-time.Hour).UnixNano())))
 	assert.Equal(t, []int{600, 600, 5*streams - 1200}, sizes(j, now))
 }
 
@@ -175,7 +174,7 @@ func TestOldFloorsLeaveTheDisk(t *testing.T) {
 	cfg := validConfig()
 	withStorage(cfg)
 	cfg.MaxAge = 5 * time.Minute
-	d := &disk{entries: map[string][]byte{}}
+	d := &memoryDisk{entries: map[string][]byte{}}
 	j := storedJournal(t, cfg, d, noon)
 	const periods = 500
 	for i := range periods {
@@ -191,7 +190,7 @@ func TestOldFloorsLeaveTheDisk(t *testing.T) {
 
 // Of the periods that are kept the oldest go, whatever order they came in.
 func TestOldestPeriodsAreForgotten(t *testing.T) {
-	u := usedSeconds{most: 3}
+	u := usedSeconds{maxRanges: 3}
 	for _, start := range []int64{300, 60, 240, 120, 180} {
 		u.handOut(start, 60, start+1)
 	}
@@ -219,12 +218,12 @@ func TestOpenedAtATick(t *testing.T) {
 		{10 * time.Second, 1, 20 * time.Second},
 		{time.Minute, 6, 70 * time.Second},
 	} {
-		second, due, ok := s.next(0, int64(tt.now), &usedSeconds{most: 1})
+		second, due, ok := s.place(0, int64(tt.now), &usedSeconds{maxRanges: 1})
 		require.True(t, ok)
 		assert.Equal(t, tt.second, second, tt.now)
 		assert.Equal(t, int64(tt.due), due, tt.now)
 	}
-	_, _, ok := s.next(0, int64(110*time.Minute), &usedSeconds{most: 1})
+	_, _, ok := s.place(0, int64(110*time.Minute), &usedSeconds{maxRanges: 1})
 	assert.False(t, ok, "the last tick has passed")
 }
 
@@ -293,11 +292,11 @@ func TestCommitBytes(t *testing.T) {
 func TestIDsOfEarlierRunsStay(t *testing.T) {
 	cfg := validConfig()
 	withStorage(cfg)
-	d := &disk{entries: map[string][]byte{}}
+	d := &memoryDisk{entries: map[string][]byte{}}
 	id := uint64(0)
 	for run := range 3 {
 		j := storedJournal(t, cfg, d, noon)
-		assert.Equal(t, 2*run, j.ids.Len())
+		assert.Equal(t, 2*run, j.messageIDs())
 		for range 2 {
 			id++
 			s := eventAt("e", noon)
@@ -326,8 +325,8 @@ func (f *failing) Batch(ctx context.Context, ops ...*storage.Operation) error {
 
 // A failed transaction, of which nobody knows whether it was written, changes nothing in the end.
 func TestFailedTransactions(t *testing.T) {
-	newDisk := func() (*disk, *failing) {
-		d := &disk{entries: map[string][]byte{}}
+	newDisk := func() (*memoryDisk, *failing) {
+		d := &memoryDisk{entries: map[string][]byte{}}
 		return d, &failing{Client: d, Walker: d}
 	}
 	cfg := validConfig()
@@ -349,7 +348,7 @@ func TestFailedTransactions(t *testing.T) {
 			heal(f)
 			takeAll(t, j, noon, withID("e", 7))
 			assert.Equal(t, uint64(1), j.sealAll()[0].value.Count, "its repeat counts")
-			assert.Equal(t, 1, storedJournal(t, cfg, f, noon).ids.Len())
+			assert.Equal(t, 1, storedJournal(t, cfg, f, noon).messageIDs())
 		})
 		t.Run(fmt.Sprint("merging ids; written: ", after), func(t *testing.T) {
 			_, f := newDisk()
@@ -360,14 +359,14 @@ func TestFailedTransactions(t *testing.T) {
 			j.tidy(noon.UnixNano())
 			heal(f)
 			takeAll(t, j, noon, withID("e", 9))
-			assert.Equal(t, 3, storedJournal(t, cfg, f, noon).ids.Len())
+			assert.Equal(t, 3, storedJournal(t, cfg, f, noon).messageIDs())
 		})
 		t.Run(fmt.Sprint("deleting what is confirmed; written: ", after), func(t *testing.T) {
 			d, f := newDisk()
 			j := storedJournal(t, cfg, f, noon)
 			takeAll(t, j, noon, eventAt("e", noon))
 			fail(f)
-			j.finish(j.sealFlush(noon.Add(10 * time.Second).UnixNano()))
+			j.settle(j.sealFlush(noon.Add(10 * time.Second).UnixNano()))
 			heal(f)
 			takeAll(t, j, noon.Add(11*time.Second), eventAt("other", noon))
 			assert.Len(t, keysWith(d.entries, prefixInc), 1, "the other's alone")
@@ -382,7 +381,7 @@ func TestFailedTransactions(t *testing.T) {
 			require.Error(t, j.take([]sample{eventAt("e", noon)}, noon.Add(10*time.Second).UnixNano()))
 			heal(f)
 			takeAll(t, j, noon.Add(2*time.Minute), eventAt("other", noon.Add(2*time.Minute)))
-			j.finish(j.sealAll())
+			j.settle(j.sealAll())
 
 			// The clock steps back with the restart, into the time of the first tick.
 			j = storedJournal(t, cfg, f, noon)

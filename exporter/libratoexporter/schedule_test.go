@@ -128,7 +128,7 @@ func TestNoTwoIncrementsShareASecond(t *testing.T) {
 					seen[p] = true
 					increments++
 				}
-				j.finish(due)
+				j.settle(due)
 				j.tidy(now)
 			}
 		}
@@ -169,10 +169,10 @@ func TestUsedSecondsAreBounded(t *testing.T) {
 		require.NoError(t, j.take([]sample{{name: "e", event: true, time: now / int64(time.Second), value: librato.SummaryOf(1)}}, now))
 		j.expire(now)
 		due := j.sealFlush(now)
-		j.finish(due)
+		j.settle(due)
 		j.tidy(now)
 	}
-	assert.LessOrEqual(t, len(j.used.ranges), 64+2*720)
+	assert.LessOrEqual(t, len(j.state.used.ranges), 64+2*720)
 }
 
 func TestSecondSet(t *testing.T) {

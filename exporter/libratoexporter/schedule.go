@@ -4,7 +4,6 @@
 package libratoexporter
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -68,10 +67,10 @@ func newSchedule(period, flush, maxAge time.Duration, index, count int) schedule
 }
 
 // lateTicks returns ticks after last, each later than the one before by growth times its own lateness, rounded
-// up to a flush; the last of them at maxAge. It stops at most ticks.
-func lateTicks(last int64, growth float64, flush, maxAge int64, most int) []int64 {
+// up to a flush; the last of them at maxAge. There are at most maxTicks.
+func lateTicks(last int64, growth float64, flush, maxAge int64, maxTicks int) []int64 {
 	var ticks []int64
-	for end := maxAge / flush * flush; last < end && len(ticks) < most; {
+	for end := maxAge / flush * flush; last < end && len(ticks) < maxTicks; {
 		last = min(end, max(last+flush, roundUp(last+int64(growth*float64(last)), flush)))
 		ticks = append(ticks, last)
 	}
@@ -89,9 +88,9 @@ func (s *schedule) start(second int64) int64 {
 	return start
 }
 
-// next returns the second and the instant of sealing for an increment of the period at start that is opened now,
-// or false when the period has no tick, or no second, left.
-func (s *schedule) next(start, now int64, used *usedSeconds) (second, due int64, ok bool) {
+// place returns the second and the instant of sealing for an increment of the period at start that is opened now, or
+// false when the period has no tick, or no second, left.
+func (s *schedule) place(start, now int64, used *usedSeconds) (second, due int64, ok bool) {
 	k, _ := slices.BinarySearch(s.offsets, now-start*int64(time.Second)+1)
 	if k == len(s.offsets) {
 		return 0, 0, false
@@ -101,74 +100,4 @@ func (s *schedule) next(start, now int64, used *usedSeconds) (second, due int64,
 		return 0, 0, false
 	}
 	return second, max(start*int64(time.Second)+s.offsets[k], second*int64(time.Second)), true
-}
-
-// usedRange is what is known of the seconds of one period.
-type usedRange struct {
-	start, period int64 // seconds
-	last          int64 // the last second handed out
-	sealed        int64 // the last second that may not be handed out again; start-1: none
-	saved         int64 // what the disk holds as last; start-1: nothing
-}
-
-// usedSeconds holds the ranges of recent periods, ascending by start. It is the floor under new increments.
-type usedSeconds struct {
-	ranges []usedRange
-	most   int // ranges kept; the oldest go first, by number and not by age, so that a clock step forgets none
-}
-
-func (u *usedSeconds) find(start, period int64) (int, bool) {
-	return slices.BinarySearchFunc(u.ranges, usedRange{start: start, period: period}, func(a, b usedRange) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.period, b.period))
-	})
-}
-
-// free returns the first second from wanted on, in steps of step, that lies above what is sealed of its own
-// period, and outside the used ranges of periods of another length that overlap it.
-func (u *usedSeconds) free(start, period, wanted, step int64) int64 {
-	// No range that starts earlier than the longest period before reaches into this one.
-	from, _ := u.find(start-longestPeriod, 0)
-	for again := true; again; {
-		again = false
-		for i := from; i < len(u.ranges) && u.ranges[i].start <= wanted; i++ {
-			r := &u.ranges[i]
-			taken := r.last
-			if r.start == start && r.period == period {
-				taken = r.sealed
-			}
-			if wanted <= taken && wanted < r.start+r.period {
-				wanted += roundUp(taken+1-wanted, step)
-				again = true
-			}
-		}
-	}
-	return wanted
-}
-
-// handOut notes that second of the period is in use.
-func (u *usedSeconds) handOut(start, period, second int64) *usedRange {
-	i, found := u.find(start, period)
-	if !found {
-		u.ranges = slices.Insert(u.ranges, i, usedRange{start: start, period: period, last: second, sealed: start - 1, saved: start - 1})
-	}
-	r := &u.ranges[i]
-	r.last = max(r.last, second)
-	return r
-}
-
-// seal notes that second of the period is not to be handed out again.
-func (u *usedSeconds) seal(start, period, second int64) {
-	if i, found := u.find(start, period); found {
-		u.ranges[i].sealed = max(u.ranges[i].sealed, second)
-	}
-}
-
-// forget drops the oldest ranges beyond what is kept, and returns them.
-func (u *usedSeconds) forget() []usedRange {
-	if len(u.ranges) <= u.most {
-		return nil
-	}
-	gone := slices.Clone(u.ranges[:len(u.ranges)-u.most])
-	u.ranges = slices.Delete(u.ranges, 0, len(gone))
-	return gone
 }

@@ -1,0 +1,139 @@
+// Copyright The otelcol-segment Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package libratoexporter
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/otelcol-segment/otelcol-segment/internal/librato"
+)
+
+// errFull makes the receiver answer 503, so that SDKs hold on to what they have.
+var errFull = errors.New("max_increments reached: Librato takes less than comes in, or has been away for long")
+
+// staging is what one commit makes of the state: begin, stage for each call, then keep or undo. In between, with storage,
+// comes the transaction on disk. It is used again for the next commit, so that folding allocates nothing.
+type staging struct {
+	state *state
+
+	number  uint64       // of the commit
+	before  int          // len(state.open) before it
+	touched []*increment // those that fold something; staged is what they will be
+	floors  []int64      // starts of periods whose last second is to be saved
+	newIDs  []uint64     // of messages
+	refused []refusedPoint
+	copies  int // points whose message id is known
+	evicted int // ids that had to go early
+}
+
+// refusedPoint is reported when the call that it belongs to is kept: a call that is undone comes again.
+type refusedPoint struct {
+	why          reason
+	name, source string
+}
+
+// begin starts a commit.
+func (c *staging) begin() {
+	c.number++
+	c.before = len(c.state.open)
+	c.touched, c.floors, c.newIDs, c.refused = c.touched[:0], c.floors[:0], c.newIDs[:0], c.refused[:0]
+	c.copies, c.evicted = 0, 0
+}
+
+// stage folds the samples of one call into what the commit will make of their increments. It takes the call whole
+// or, when a bound is reached, not at all, with errFull. Points that can never be taken are left out and noted.
+func (c *staging) stage(samples []sample, now int64) error {
+	s := c.state
+	if s.count()+len(samples) > s.maxIncrements && s.count()+s.wouldOpen(samples) > s.maxIncrements {
+		return errFull
+	}
+	at := time.Unix(0, now)
+	for i := range samples {
+		if why := c.add(&samples[i], now, at); why != "" {
+			c.refused = append(c.refused, refusedPoint{why, samples[i].name, samples[i].source})
+		}
+	}
+	return nil
+}
+
+// add folds one sample, or returns why it can never be taken.
+func (c *staging) add(p *sample, now int64, at time.Time) reason {
+	s := c.state
+	st, why := s.streams.of(p)
+	if st == nil {
+		return why
+	}
+	if st.kind != p.kind {
+		return reasonKindConflict
+	}
+	var id uint64
+	if p.id != 0 {
+		if id = p.id ^ st.id; s.ids.Contains(id, at) {
+			c.copies++
+			return ""
+		}
+	}
+	known := len(s.open)
+	inc, why := s.incrementOf(st, p.time, now)
+	if inc == nil {
+		return why
+	}
+	if len(s.open) > known && st.kind == kindAdding && s.used.unsaved(inc.start, inc.period) && !slices.Contains(c.floors, inc.start) {
+		c.floors = append(c.floors, inc.start)
+	}
+	value := p.value
+	if st.kind != kindCounter { // of a counter the last reading counts
+		value = inc.value
+		if inc.commit == c.number {
+			value = inc.staged
+		}
+		value.Add(p.value)
+		if math.Abs(value.Sum) > librato.MaxValue {
+			return reasonOutOfRange
+		}
+	}
+	if inc.commit != c.number {
+		inc.commit = c.number
+		c.touched = append(c.touched, inc)
+	}
+	inc.staged = value
+	if id != 0 {
+		c.evicted += s.ids.Add(id, at)
+		c.newIDs = append(c.newIDs, id)
+	}
+	return ""
+}
+
+// keep makes what was staged the state, and reports what was refused.
+func (c *staging) keep(to *refusals) {
+	for _, inc := range c.touched {
+		inc.value = inc.staged
+	}
+	for _, start := range c.floors {
+		c.state.used.save(start, c.state.schedule.period)
+	}
+	for i := range c.refused {
+		to.point(c.refused[i].why, c.refused[i].name, c.refused[i].source, "")
+	}
+	clear(c.refused) // its strings belong to the calls
+	to.duplicates(c.copies)
+	to.evicted(c.evicted)
+}
+
+// undo forgets what was staged. Streams that it made stay, empty, until they are forgotten.
+func (c *staging) undo() {
+	s := c.state
+	for _, inc := range slices.Backward(s.open[c.before:]) {
+		inc.stream.open = inc.stream.open[:len(inc.stream.open)-1]
+	}
+	clear(s.open[c.before:])
+	s.open = s.open[:c.before]
+	for _, id := range c.newIDs {
+		s.ids.Remove(id)
+	}
+	clear(c.refused)
+}
