@@ -39,24 +39,42 @@ var update = flag.Bool("update", false, "write the golden files of TestConvertGo
 // receipt is when the tests' data points arrive.
 var receipt = time.Unix(1479236460, 0)
 
-// refusal is one call of a converter's refuse.
+// refusal is what a converter refuses.
 type refusal struct {
 	Reason reason `json:"reason"`
 	Name   string `json:"name"`
 	Source string `json:"source,omitempty"`
 	Detail string `json:"detail"`
+	Values uint64 `json:"values"`
+}
+
+// testedConverter is a converter that keeps what it refuses.
+type testedConverter struct {
+	*converter
+	refused []refusal
+	mu      sync.Mutex
+}
+
+func (c *testedConverter) appendSamples(dst []sample, md pmetric.Metrics, now time.Time) []sample {
+	samples, refused := c.converter.appendSamples(dst, md, now)
+	if len(refused) > 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, p := range refused {
+			c.refused = append(c.refused, refusal{p.why, p.name, p.source, p.detail, p.values})
+		}
+	}
+	return samples
 }
 
 // testConverter returns a converter for cfg, and what it has refused so far.
-func testConverter(tb testing.TB, cfg *Config) (*converter, *[]refusal) {
+func testConverter(tb testing.TB, cfg *Config) (*testedConverter, *[]refusal) {
 	tb.Helper()
 	require.NoError(tb, cfg.Validate())
 	telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 	require.NoError(tb, err)
-	refused := &[]refusal{}
-	return newConverter(cfg, func(why reason, name, source, detail string) {
-		*refused = append(*refused, refusal{why, name, source, detail})
-	}, telemetry, zap.NewNop()), refused
+	c := &testedConverter{converter: newConverter(cfg, telemetry, zap.NewNop())}
+	return c, &c.refused
 }
 
 // measurementsOf does to samples what the core does to those that meet no others: it cleans the names.
@@ -389,7 +407,7 @@ func TestDroppedTagsAreCountedAndSaid(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	cfg := validConfig()
 	cfg.API = APIMeasurements
-	c := newConverter(cfg, func(reason, string, string, string) { t.Error("refused") }, builder, zap.New(core))
+	c := newConverter(cfg, builder, zap.New(core))
 
 	scratch := c.scratches.Get().(*scratch)
 	for range 3 {

@@ -59,7 +59,7 @@ func TestEverythingIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t, func(cfg *Config) { cfg.Gauges.ServiceSideAggregation = false })
-			const streams = 1500
+			const streams = 601
 			tt.failure.Times = -1
 			h.service.Fail(tt.failure)
 			for range 10 {
@@ -304,7 +304,7 @@ func deliverToModel(t *testing.T, seed uint64, streams, bads int) {
 }
 
 func TestDeliverToModel(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		deliverToModel(t, seed, 1+int(seed*37%700), int(seed%5))
 	}
 }

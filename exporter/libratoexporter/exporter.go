@@ -55,7 +55,7 @@ func newExporter(cfg *Config, set exporter.Settings) (*libratoExporter, error) {
 		set:       set,
 		telemetry: telemetry,
 		refusals:  refusals,
-		convert:   newConverter(cfg, refusals.point, telemetry, set.Logger),
+		convert:   newConverter(cfg, telemetry, set.Logger),
 		journal:   newJournal(cfg, set.Logger, telemetry, refusals),
 		now:       time.Now,
 	}, nil
@@ -177,8 +177,13 @@ func (e *libratoExporter) consume(_ context.Context, md pmetric.Metrics) error {
 		buf = new([]sample)
 	}
 	now := e.now()
-	samples := e.convert.appendSamples((*buf)[:0], md, now)
+	samples, refused := e.convert.appendSamples((*buf)[:0], md, now)
 	err := e.journal.take(samples, now.UnixNano())
+	if err == nil {
+		for i := range refused {
+			e.refusals.point(&refused[i])
+		}
+	}
 	if cap(samples) <= maxPooledSamples {
 		clear(samples) // its strings share pdata's memory
 		*buf = samples

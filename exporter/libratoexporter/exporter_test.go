@@ -414,6 +414,44 @@ func TestRefusedOnArrival(t *testing.T) {
 	assert.Equal(t, map[int]int{200: 1}, h.service.Stats().Statuses)
 }
 
+// A call that fails comes again: what it holds is counted as refused when it is taken, once.
+func TestRefusedPointsOfAFailedCall(t *testing.T) {
+	h := newHarness(t, func(cfg *Config) { cfg.MaxStreams, cfg.MaxIncrements = 1, 1 })
+	h.send(track("a", "s", 1))
+	call := []reading{track("a", "s", math.NaN()), {name: "a", source: "s", value: 1, late: 5 * time.Minute}}
+	for range 3 {
+		require.ErrorIs(t, h.consume(call...), errFull)
+	}
+	assert.Zero(t, h.refused(reasonInvalidValue))
+	h.pass(10 * time.Second)
+	h.send(call...)
+	assert.Equal(t, int64(1), h.refused(reasonInvalidValue))
+}
+
+// A histogram counts as many points as it has values, whoever refuses it.
+func TestRefusedHistogramsCountTheirValues(t *testing.T) {
+	h := newHarness(t, nil)
+	histogram := func(name string, hasSum bool) pmetric.Metrics {
+		md := pmetric.NewMetrics()
+		m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName(name)
+		m.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		p := m.Histogram().DataPoints().AppendEmpty()
+		p.SetTimestamp(pcommon.NewTimestampFromTime(h.clock.now()))
+		p.SetCount(100)
+		if hasSum {
+			p.SetSum(5)
+		}
+		return md
+	}
+	require.NoError(t, h.exporter.consume(t.Context(), histogram("arrival", false)))
+	assert.Equal(t, int64(100), h.refused(reasonUnsupportedType))
+	require.NoError(t, h.exporter.consume(t.Context(), histogram("service", true)))
+	h.service.Fail(libratoserver.Failure{Status: 400, Body: `{"errors":{"params":{"name":["service is not a valid metric name"]}}}`})
+	h.pass(time.Minute)
+	assert.Equal(t, int64(100), h.refused("invalid_name"))
+}
+
 // Names that are one stream to Librato are one here, sent in the spelling that came first.
 func TestStreamsOfOneName(t *testing.T) {
 	h := newHarness(t, nil)

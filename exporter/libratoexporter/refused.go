@@ -39,6 +39,14 @@ const (
 // sampleEvery is how often one reason is logged.
 const sampleEvery = time.Minute
 
+// refusedPoint is a data point that is refused on arrival. It is reported when its call is taken: a call that fails comes again.
+type refusedPoint struct {
+	why          reason
+	name, source string
+	detail       string // what to do about it; may be empty
+	values       uint64 // that it stands for: 1, but for histograms and summaries
+}
+
 // refusals counts what is dropped, by reason, and logs the first of each reason once a minute.
 type refusals struct {
 	logger    *zap.Logger
@@ -54,11 +62,20 @@ func newRefusals(logger *zap.Logger, telemetry *metadata.TelemetryBuilder) *refu
 	}
 }
 
-// point reports one data point that is refused. detail says what to do about it, and may be empty.
-func (r *refusals) point(why reason, name, source, detail string) {
-	r.telemetry.ExporterLibratoPointsRefused.Add(context.Background(), 1, withReason(why))
+// point reports a data point that is refused.
+func (r *refusals) point(p *refusedPoint) {
+	r.points(p.why, p.values)
 	// The reason is part of the message, since that is what is sampled by.
-	r.logger.Warn("refused a data point: "+string(why), zap.String("metric", name), zap.String("source", source), optional("detail", detail))
+	r.logger.Warn("refused a data point: "+string(p.why),
+		zap.String("metric", p.name), zap.String("source", p.source), optional("detail", p.detail))
+}
+
+// points counts what was refused by the values that it stands for. A count that Librato could not take counts as one.
+func (r *refusals) points(why reason, values uint64) {
+	if values > librato.MaxCount {
+		values = 1
+	}
+	r.telemetry.ExporterLibratoPointsRefused.Add(context.Background(), int64(values), withReason(why))
 }
 
 // measurement reports a measurement that will not be sent, or not again, with the points that it holds. words are
@@ -74,14 +91,14 @@ func (r *refusals) measurement(why reason, inc *increment, words string) {
 func (r *refusals) unnamed(n int, words string) {
 	if n > 0 {
 		r.telemetry.ExporterLibratoMeasurementsRefused.Add(context.Background(), int64(n), withReason(librato.ReasonRejected))
-		r.logger.Warn("the service refused measurements without naming them", zap.Int("measurements", n), optional("answer", words))
+		r.logger.Warn("Librato refused measurements without naming them", zap.Int("measurements", n), optional("answer", words))
 	}
 }
 
 // lost counts a measurement with its points.
 func (r *refusals) lost(why reason, points uint64) {
 	r.telemetry.ExporterLibratoMeasurementsRefused.Add(context.Background(), 1, withReason(why))
-	r.telemetry.ExporterLibratoPointsRefused.Add(context.Background(), int64(points), withReason(why)) //nolint:gosec // no such number of events
+	r.points(why, points)
 }
 
 // duplicates counts points whose message id was known.
@@ -91,11 +108,11 @@ func (r *refusals) duplicates(n int) {
 	}
 }
 
-// evicted counts message ids that had to go before their window was over.
+// evicted counts message ids that were evicted before the window ended.
 func (r *refusals) evicted(n int) {
 	if n > 0 {
 		r.telemetry.ExporterLibratoIdsEvicted.Add(context.Background(), int64(n))
-		r.logger.Warn("message ids had to go before their window was over: raise deduplication.max_entries, or shorten deduplication.window")
+		r.logger.Warn("message ids were evicted before the window ended: raise deduplication.max_entries, or shorten deduplication.window")
 	}
 }
 

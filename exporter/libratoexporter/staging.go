@@ -30,12 +30,6 @@ type staging struct {
 	evicted int // ids that had to go early
 }
 
-// refusedPoint is reported when the call that it belongs to is kept: a call that is undone comes again.
-type refusedPoint struct {
-	why          reason
-	name, source string
-}
-
 // begin starts a commit.
 func (c *staging) begin() {
 	c.number++
@@ -53,8 +47,9 @@ func (c *staging) stage(samples []sample, now int64) error {
 	}
 	at := time.Unix(0, now)
 	for i := range samples {
-		if why := c.add(&samples[i], now, at); why != "" {
-			c.refused = append(c.refused, refusedPoint{why, samples[i].name, samples[i].source})
+		p := &samples[i]
+		if why := c.add(p, now, at); why != "" {
+			c.refused = append(c.refused, refusedPoint{why, p.name, p.source, "", p.value.Count})
 		}
 	}
 	return nil
@@ -117,7 +112,7 @@ func (c *staging) keep(to *refusals) {
 		c.state.used.save(start, c.state.schedule.period)
 	}
 	for i := range c.refused {
-		to.point(c.refused[i].why, c.refused[i].name, c.refused[i].source, "")
+		to.point(&c.refused[i])
 	}
 	clear(c.refused) // its strings belong to the calls
 	to.duplicates(c.copies)

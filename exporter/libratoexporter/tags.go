@@ -4,9 +4,13 @@
 package libratoexporter
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
 	"strings"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.uber.org/zap"
 
 	"github.com/otelcol-segment/otelcol-segment/internal/librato"
 )
@@ -14,6 +18,37 @@ import (
 // pair is an attribute as text. Its strings may share pdata's memory.
 type pair struct {
 	key, value string
+}
+
+// tagSet returns the tags of a data point as appendTagSet writes them. Where a tag has several values, the source
+// comes first, then the data point, the resource and the fixed tags.
+func (c *converter) tagSet(m *metricContext, attributes pcommon.Map, source string) string {
+	t := m.scratch
+	t.pairs = t.pairs[:0]
+	if source != "" {
+		t.pairs = append(t.pairs, pair{librato.SourceTag, source})
+	}
+	t.pairs = c.appendChosen(t.pairs, attributes)
+	for _, key := range c.resourceTags {
+		if value := get(m.resource, key); value != "" {
+			t.pairs = append(t.pairs, pair{key, value})
+		}
+	}
+	t.pairs = append(t.pairs, c.fixedTags...)
+	if len(t.pairs) == 0 {
+		t.pairs = append(t.pairs, pair{librato.SourceTag, librato.Unassigned})
+	}
+	pairs, dropped := settleTags(t.pairs)
+	t.text = appendTagSet(t.text[:0], pairs)
+	set, seen := t.intern()
+	if dropped > 0 && !seen {
+		c.telemetry.ExporterLibratoTagsDropped.Add(context.Background(), int64(dropped))
+		c.tagsDropped.Do(func() {
+			c.logger.Warn("A measurement may carry 50 tags; the last by name are left out. Choose fewer in tags.attributes. This is said once.",
+				zap.String("metric", m.name), zap.Int("left_out", dropped))
+		})
+	}
+	return set
 }
 
 // settleTags sorts pairs by key and keeps, of each key, the one that came first, and of all at most librato.MaxTags: the

@@ -175,7 +175,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ExporterLibratoIdsEvicted, err = builder.meter.Int64Counter(
 		"otelcol_exporter_librato_ids_evicted",
-		metric.WithDescription("Message ids forgotten before their window was over, because `deduplication.max_entries` was reached. [Alpha]"),
+		metric.WithDescription("Message ids evicted before the window ended, because `deduplication.max_entries` was reached. [Alpha]"),
 		metric.WithUnit("{id}"),
 	)
 	errs = errors.Join(errs, err)

@@ -72,7 +72,7 @@ func AssertEqualExporterLibratoCommits(t *testing.T, tt *componenttest.Telemetry
 func AssertEqualExporterLibratoIdsEvicted(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_exporter_librato_ids_evicted",
-		Description: "Message ids forgotten before their window was over, because `deduplication.max_entries` was reached. [Alpha]",
+		Description: "Message ids evicted before the window ended, because `deduplication.max_entries` was reached. [Alpha]",
 		Unit:        "{id}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
