@@ -66,7 +66,7 @@ func (r *segmentReceiver) succeed(w http.ResponseWriter, req *http.Request, kind
 	r.telemetry.countRequest(req.Context(), http.StatusOK)
 	if kind == routePixel {
 		w.Header()["Cache-Control"] = []string{"no-store"}
-		if strings.HasPrefix(req.Header.Get("Accept"), "image/") { // an img element
+		if takesImage(req.Header.Get("Accept")) {
 			w.Header()["Content-Type"] = gifType
 			_, _ = w.Write(pixel)
 			return
@@ -74,6 +74,21 @@ func (r *segmentReceiver) succeed(w http.ResponseWriter, req *http.Request, kind
 	}
 	w.Header()["Content-Type"] = jsonType
 	_, _ = w.Write(success)
+}
+
+// takesImage says whether a client asks for an image, as an img element does, or for anything. One that asks for nothing gets JSON, as
+// from all paths.
+func takesImage(accept string) bool {
+	for kind := range strings.SplitSeq(accept, ",") {
+		kind = strings.TrimSpace(kind)
+		if strings.HasPrefix(kind, "image/") || strings.HasPrefix(kind, "*/*") {
+			return true
+		}
+		if strings.HasPrefix(kind, "application/json") {
+			return false
+		}
+	}
+	return false
 }
 
 // refuse answers with err, which is a *refusal.

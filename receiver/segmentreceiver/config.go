@@ -27,6 +27,10 @@ type Config struct {
 	WriteKeys []WriteKeyConfig `mapstructure:"write_keys"`
 	// MaxMessageSize is the size in bytes above which a message is refused.
 	MaxMessageSize int `mapstructure:"max_message_size"`
+	// MaxMessages is how many messages a body may have.
+	MaxMessages int `mapstructure:"max_messages"`
+	// MaxInFlightBytes is how much memory all requests may hold at once.
+	MaxInFlightBytes int64 `mapstructure:"max_in_flight_bytes"`
 
 	// Events are the calls that become data points.
 	Events []EventType `mapstructure:"events"`
@@ -157,6 +161,14 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxRequestBodySize > 0 && int64(c.MaxMessageSize) > c.MaxRequestBodySize {
 		fail("max_message_size", "must be at most max_request_body_size, %d", c.MaxRequestBodySize)
+	}
+
+	if c.MaxMessages <= 0 {
+		fail("max_messages", "must be positive, not %d", c.MaxMessages)
+	}
+	// The largest request has to fit beside others, packed and unpacked.
+	if largest := 2*c.MaxRequestBodySize + messageHold*int64(c.MaxMessages); c.MaxInFlightBytes < 2*largest {
+		fail("max_in_flight_bytes", "must be at least %d, twice what one request of max_request_body_size and max_messages may hold", 2*largest)
 	}
 
 	keys := make(map[configopaque.String]int, len(c.WriteKeys))

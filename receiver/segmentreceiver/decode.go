@@ -9,13 +9,14 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // content is what the body of a request says. Its bytes belong to the body or to the decoder.
 type content struct {
 	shape      shape
 	corrected  bool // Segment has taken the client's clock skew out of the times
-	count      int  // of all messages, those included that are left out of messages
+	count      int  // of all messages, those included that are not in messages
 	messages   []message
 	properties []property
 	common     destination // what a batch says for all its messages
@@ -37,7 +38,8 @@ const (
 // message is what one message says.
 type message struct {
 	typ   callType
-	index int32 // its place in the batch
+	index int32    // its place in the batch
+	wrong *problem // nil: nothing so far
 	destination
 	event, name, category       []byte
 	id, key                     []byte // messageId and writeKey
@@ -87,12 +89,13 @@ type bodyError struct {
 // rules say what is read of messages. They are the same for all requests.
 type rules struct {
 	maxMessageSize int
+	maxMessages    int
 	wanted         [len(calls)]bool // whether calls of the type become data points
 	keep           []string         // the names of properties that are kept
 }
 
 func newRules(config *Config) rules {
-	r := rules{maxMessageSize: config.MaxMessageSize, keep: config.Properties}
+	r := rules{maxMessageSize: config.MaxMessageSize, maxMessages: config.MaxMessages, keep: config.Properties}
 	for _, name := range config.Events {
 		r.wanted[callNamed([]byte(name))] = true
 	}
@@ -265,6 +268,10 @@ func (d *decoder) readArray(i int) (next int, err *bodyError) {
 	var more bool
 	for i, more = d.scan.firstElement(i); more; i, more = d.scan.nextElement(i) {
 		element := d.count
+		if element == d.maxMessages {
+			text := fmt.Sprintf("more than the %d messages that a body may have", d.maxMessages)
+			return -1, &bodyError{"too_many_messages", text}
+		}
 		if d.scan.body[i] == '{' {
 			i = d.readMessage(i, element, callUnknown)
 		} else if i = d.scan.skip(i); i >= 0 {
@@ -360,29 +367,25 @@ func (d *decoder) readMessage(i, element int, typ callType) int {
 	return i
 }
 
-// endMessage keeps the message, size bytes long, or counts it.
+// endMessage keeps the message, size bytes long, or counts it. What is wrong with it is for resolve to judge, which knows whether it
+// is for Librato at all.
 func (d *decoder) endMessage(m *message, size int) {
 	element := int(m.index)
 	wrong := func(o outcome, field, text string) *problem { return &problem{element, o, field, text} }
-	p := d.takeFlaw(element)
+	m.wrong = d.takeFlaw(element)
 	switch {
-	case p != nil:
+	case m.wrong != nil:
 	case size > d.maxMessageSize:
-		p = wrong(outcomeTooLarge, "", fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize))
+		m.wrong = wrong(outcomeTooLarge, "", fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize))
 	case m.typ == callUnknown && !m.hasType:
-		p = wrong(outcomeUnknownType, "type", "missing")
+		m.wrong = wrong(outcomeUnknownType, "type", "missing")
 	case m.typ == callUnknown:
-		p = wrong(outcomeUnknownType, "type", "not "+oneOf(callNames()))
+		m.wrong = wrong(outcomeUnknownType, "type", "not "+oneOf(callNames()))
 	case !d.wanted[m.typ]:
 		d.tally.add(m.typ, outcomeIgnored)
-	default:
-		return
+		d.properties = d.properties[:m.properties[0]]
+		d.messages = d.messages[:len(d.messages)-1]
 	}
-	if p != nil {
-		d.tally.addWrong(m.typ, *p)
-	}
-	d.properties = d.properties[:m.properties[0]]
-	d.messages = d.messages[:len(d.messages)-1]
 }
 
 // echo is an object of the message before. The messages of a batch come from one SDK and mostly have the same context, and an
@@ -631,8 +634,23 @@ func (d *decoder) readLibrato(i int) (source []byte, next int) {
 	return source, i
 }
 
+// maxSource is how many bytes of a source count. Librato takes 255 characters, so this changes nothing for it.
+const maxSource = 1024
+
 // readSource reads a source, which is a string that is not empty, or a number as it stands; nil if it is neither.
 func (d *decoder) readSource(i int) (source []byte, next int) {
+	source, next = d.readScalar(i)
+	if end := maxSource; len(source) > end {
+		for !utf8.RuneStart(source[end]) {
+			end--
+		}
+		source = source[:end]
+	}
+	return source, next
+}
+
+// readScalar reads the value at i and returns it if it is a string, or a number as it stands; else nil.
+func (d *decoder) readScalar(i int) (text []byte, next int) {
 	if !d.scan.isNumber(i) {
 		return d.scan.text(i)
 	}
@@ -644,6 +662,6 @@ func (d *decoder) readSource(i int) (source []byte, next int) {
 
 // readTime reads the value at i as a time in Unix nanoseconds, 0 if it is none.
 func (d *decoder) readTime(i int) (nanoseconds int64, next int) {
-	source, next := d.readSource(i)
-	return parseTime(source), next
+	text, next := d.readScalar(i)
+	return parseTime(text), next
 }

@@ -29,6 +29,8 @@ func createDefaultConfig() component.Config {
 	server := confighttp.NewDefaultServerConfig()
 	server.NetAddr.Endpoint = "localhost:8080"
 	server.MaxRequestBodySize = 4 << 20
+	// Without those that take megabytes for a body of a few bytes: snappy, lz4.
+	server.CompressionAlgorithms = []string{"", "gzip", "zlib", "deflate", "zstd"}
 	server.ReadHeaderTimeout = 10 * time.Second
 	server.ReadTimeout = 30 * time.Second
 	// It begins with the header's end, so it has to outlast the read timeout, or a slow client gets no answer.
@@ -41,11 +43,13 @@ func createDefaultConfig() component.Config {
 		MaxAge:         7200, // the longest that Chromium keeps a preflight's answer
 	})
 	return &Config{
-		ServerConfig:    server,
-		MaxMessageSize:  32 << 10,
-		Events:          []EventType{"track"},
-		MetricType:      MetricTypeGauge,
-		SourceAttribute: "source",
+		ServerConfig:     server,
+		MaxMessageSize:   32 << 10,
+		MaxMessages:      10_000,
+		MaxInFlightBytes: 128 << 20,
+		Events:           []EventType{"track"},
+		MetricType:       MetricTypeGauge,
+		SourceAttribute:  "source",
 		Deduplication: DeduplicationConfig{
 			Enabled:    true,
 			Window:     4 * time.Hour,

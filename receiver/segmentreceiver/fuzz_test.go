@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
@@ -130,35 +130,61 @@ func compareWithOracle(t *testing.T, r *reading, body []byte, s shape, typ callT
 	}
 }
 
-// FuzzHandler sends whatever it finds to every route: no panic, no 5xx, and every answer is JSON.
+// FuzzHandler sends whatever it finds to every route of the server as it runs, packed or not, with a known write key or signature or
+// another: no panic, no 5xx, every answer is JSON or the pixel, and no memory stays behind.
 func FuzzHandler(f *testing.F) {
 	cfg := goldenConfig()
-	cfg.WriteKeys = nil
-	cfg.Webhook = configoptional.Some(WebhookConfig{Path: "/webhook"})
 	cfg.MaxRequestBodySize = 64 << 10
 	r, err := newReceiver(cfg, receivertest.NewNopSettings(metadata.Type), consumertest.NewNop())
 	require.NoError(f, err)
+	server, err := r.newServer(f.Context(), componenttest.NewNopHost())
+	require.NoError(f, err)
 	paths := slices.Sorted(maps.Keys(r.routes))
-	for _, file := range requestFiles(f) {
+	encodings := []string{"", "gzip", "zstd", "deflate", "identity", "br"}
+	for i, file := range requestFiles(f) {
 		req := readRequest(f, file)
 		body, err := io.ReadAll(req.Body)
 		require.NoError(f, err)
-		f.Add(byte(max(0, slices.Index(paths, req.URL.Path))), req.URL.RawQuery, req.Header.Get("Authorization"), body)
+		path := byte(max(0, slices.Index(paths, req.URL.Path)))
+		f.Add(path, byte(i), req.URL.RawQuery, req.Header.Get("Authorization"), body)
+		f.Add(path, byte(i)|knownSender, req.URL.RawQuery, "", body)
+		f.Add(path, byte(i)|knownSender|isPacked, req.URL.RawQuery, "", []byte(compress(packers[i%len(packers)], string(body))))
 	}
-	f.Fuzz(func(t *testing.T, path byte, query, auth string, body []byte) {
+	f.Fuzz(func(t *testing.T, path, how byte, query, auth string, body []byte) {
+		encoding := encodings[int(how&^(knownSender|isPacked))%len(encodings)]
+		if slices.Contains(packers, encoding) && how&isPacked == 0 {
+			body = []byte(compress(encoding, string(body)))
+		}
 		req := httptest.NewRequest(http.MethodPost, paths[int(path)%len(paths)], bytes.NewReader(body))
 		if strings.HasPrefix(req.URL.Path, "/v1/pixel/") {
 			req.Method = http.MethodGet
 		}
 		req.URL.RawQuery = query
+		req.Header.Set("Content-Encoding", encoding)
 		req.Header.Set("Authorization", auth)
+		req.Header.Set("X-Signature", auth)
+		if how&knownSender != 0 {
+			req.SetBasicAuth("key", "")
+			req.Header.Set("X-Signature", sign("secret", string(body)))
+		}
 		w := httptest.NewRecorder()
-		r.handle(w, req)
-		assert.Contains(t, []int{http.StatusOK, http.StatusBadRequest}, w.Code)
-		assert.Equal(t, "application/json", w.Header().Get("Content-Type"))
-		assert.True(t, json.Valid(w.Body.Bytes()))
+		server.Handler.ServeHTTP(w, req)
+		assert.Contains(t, []int{http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized}, w.Code)
+		if w.Header().Get("Content-Type") != "image/gif" {
+			assert.Equal(t, "application/json", w.Header().Get("Content-Type"))
+			assert.True(t, json.Valid(w.Body.Bytes()))
+		}
+		assert.Equal(t, cfg.MaxInFlightBytes, r.memory.small+r.memory.large)
 	})
 }
+
+// What the second byte of FuzzHandler says beside the encoding.
+const (
+	knownSender = 0x40
+	isPacked    = 0x80 // the body is what was compressed, or is said to be
+)
+
+var packers = []string{"gzip", "zstd", "deflate"}
 
 // requestFiles returns the golden requests and those recorded from real SDKs.
 func requestFiles(f *testing.F) []string {

@@ -82,6 +82,34 @@ var settingTests = []struct {
 		want: []string{"200", "a 1 source=a", "400 body_too_large"},
 	},
 	{
+		setting: "max_messages", yaml: `max_messages: 2`,
+		send: []string{
+			"POST /v1/batch\n" + `{"batch":[{"type":"track","event":"a"},{"type":"track","event":"b"}]}`,
+			"POST /v1/batch\n" + `{"batch":[{"type":"track","event":"a"},{"type":"identify"},{"type":"alias"}]}`,
+		},
+		want: []string{"200", "a 1 source=a", "b 1 source=b", "400 too_many_messages"},
+	},
+	{
+		setting: "max_in_flight_bytes", yaml: "max_in_flight_bytes: 100000\nmax_request_body_size: 20000\nmax_message_size: 20000\nmax_messages: 9",
+		how: func(t *testing.T, tr *testReceiver) []string {
+			tr.memory.patience = 10 * time.Millisecond
+			leave, first := make(chan struct{}), make(chan answer, 1)
+			entered := make(chan struct{})
+			tr.consume(func(context.Context, pmetric.Metrics) error {
+				close(entered)
+				<-leave
+				return nil
+			})
+			go func() { first <- tr.post("/v1/track", `{"event":"a"}`) }()
+			<-entered
+			second := tr.transcript("POST /v1/track\n" + `{"event":"b"}`) // a quarter of it has room for one
+			close(leave)
+			(<-first).assertSuccess(t)
+			return append(second, tr.transcript("POST /v1/m\n")...)
+		},
+		want: []string{"503 overloaded", "200", "a 1 source=a"},
+	},
+	{
 		setting: "deduplication.enabled", yaml: `deduplication: {enabled: false}`,
 		send: []string{"POST /v1/track\n" + `{"event":"a","messageId":"1"}`, "POST /v1/track\n" + `{"event":"a","messageId":"1"}`},
 		want: []string{"200", "a 1 source=a", "200", "a 1 source=a"},

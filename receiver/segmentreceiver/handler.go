@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.uber.org/zap"
 
 	"github.com/otelcol-segment/otelcol-segment/internal/idset"
@@ -27,8 +28,10 @@ type request struct {
 	received time.Time
 	sender   []byte // the write key
 	resource []resourceAttribute
+	held     held
 
 	buf      []byte // the body, and room for the scanner's padding
+	unpacked []byte // to decompress buf into
 	decoder  decoder
 	resolver resolver
 	tally    tally
@@ -43,8 +46,10 @@ func (r *segmentReceiver) newRequest() *request {
 
 // recycle gives q back, unless it has grown far beyond what this request needed.
 func (r *segmentReceiver) recycle(q *request) {
+	r.memory.release(&q.held)
 	oversized := func(capacity, used, limit int) bool { return capacity > limit && used < capacity/4 }
-	if oversized(cap(q.buf), len(q.buf), 1<<20) || oversized(cap(q.decoder.messages), q.decoder.count, 8192) {
+	if oversized(cap(q.buf)+cap(q.unpacked)+cap(q.decoder.scan.texts)+cap(q.resolver.texts), len(q.buf), 1<<20) ||
+		oversized(cap(q.decoder.messages)+cap(q.decoder.properties), q.decoder.count, 8192) {
 		return
 	}
 	q.decoder.reset()
@@ -90,7 +95,7 @@ func (r *segmentReceiver) take(ctx context.Context, req *http.Request, route rou
 		return err
 	}
 	if route.kind == routeWebhook {
-		return r.deliverWithin(ctx, r.webhookLimit, q)
+		return r.deliverWithin(ctx, q)
 	}
 	defer r.recycle(q)
 	return r.deliver(ctx, q)
@@ -102,7 +107,9 @@ func (r *segmentReceiver) read(q *request, req *http.Request) error {
 		discard(req)
 		return err
 	}
-	if err := q.readBody(req, r.config.MaxRequestBodySize); err != nil {
+	if err := r.readBody(q, req); err != nil {
+		r.memory.release(&q.held)
+		discard(req)
 		return err
 	}
 	r.telemetry.builder.ReceiverSegmentRequestBytes.Add(req.Context(), int64(len(q.buf)))
@@ -115,6 +122,9 @@ func (r *segmentReceiver) read(q *request, req *http.Request) error {
 	}
 	// Of a single message basic auth beats the body.
 	strict := q.route.kind != routeWebhook && !r.keys.acceptsAll() && q.decoder.shape != shapeMessage
+	if !r.memory.take(req.Context(), &q.held, messageHold*int64(q.decoder.count)) {
+		return r.overloaded(q)
+	}
 	q.resolver.resolve(&q.decoder.content, q.sender, strict, q.received, &q.tally)
 	if err := r.checkMessages(q, req); err != nil {
 		return err
@@ -123,33 +133,38 @@ func (r *segmentReceiver) read(q *request, req *http.Request) error {
 	return nil
 }
 
-// readBody reads the body, or what stands for it in a pixel's query, into q.buf.
-func (q *request) readBody(req *http.Request, limit int64) error {
+// readBody reads the body, or what stands for it in a pixel's query, into q.buf. Memory follows what was received, not what was
+// announced.
+func (r *segmentReceiver) readBody(q *request, req *http.Request) error {
 	q.buf = q.buf[:0]
+	limit := r.config.MaxRequestBodySize
+	if req.ContentLength > limit {
+		return bodyRefusal(&http.MaxBytesError{Limit: limit})
+	}
+	if !r.memory.take(req.Context(), &q.held, firstHold) {
+		return r.overloaded(q)
+	}
 	if q.route.kind == routePixel {
 		return q.readPixel(req)
 	}
-	if req.ContentLength > limit {
-		discard(req)
-		return bodyRefusal(&http.MaxBytesError{Limit: limit})
-	}
-	// Room for the body, for the scanner's padding, and for a last read that finds the end.
-	if room := int(max(req.ContentLength, 0)) + len(padding) + bytes.MinRead; cap(q.buf) < room {
-		q.buf = make([]byte, 0, room)
-	}
 	for {
-		if len(q.buf)+len(padding) >= cap(q.buf) {
-			q.buf = slices.Grow(q.buf, cap(q.buf))
+		// Room for what may be held, for the scanner's padding, and for a last read that finds the end.
+		if len(q.buf)+len(padding)+bytes.MinRead > cap(q.buf) {
+			q.buf = slices.Grow(q.buf, max(firstHold, cap(q.buf)))
 		}
 		n, err := req.Body.Read(q.buf[len(q.buf) : cap(q.buf)-len(padding)])
 		q.buf = q.buf[:len(q.buf)+n]
 		if errors.Is(err, io.EOF) {
-			return nil
+			break
 		}
 		if err != nil {
 			return bodyRefusal(err)
 		}
+		if sum := q.held.sum(); int64(len(q.buf)) >= sum && !r.memory.take(req.Context(), &q.held, max(sum, int64(len(q.buf))-sum)) {
+			return r.overloaded(q)
+		}
 	}
+	return r.unpack(q, req)
 }
 
 // readPixel reads the message in the query: base64 in either alphabet, with or without padding.
@@ -263,7 +278,9 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 	err := r.next.ConsumeMetrics(ctx, q.builder.build(events, q.decoder.properties, q.resource))
 	r.obsreport.EndMetricsOp(ctx, metadata.Type.String(), len(events), err)
 	if err != nil {
-		q.tally = tally{} // the client repeats the others as well
+		if !consumererror.IsPermanent(err) {
+			q.tally = tally{} // the client repeats the others as well
+		}
 		for i := range events {
 			q.tally.add(events[i].typ, outcomePipeline)
 		}
@@ -282,22 +299,22 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 	return nil
 }
 
-// deliverWithin is deliver, but gives up waiting after limit. Then the pipeline goes on, and q with it: the claim stays
+// deliverWithin is deliver, but gives up waiting after webhookLimit. Then the pipeline goes on, and q with it: the claim stays
 // until it decides, so that the sender's repeat counts only if it refuses.
-func (r *segmentReceiver) deliverWithin(ctx context.Context, limit time.Duration, q *request) error {
+func (r *segmentReceiver) deliverWithin(ctx context.Context, q *request) error {
+	if r.deliveries.Add(1) > maxDeliveries {
+		r.deliveries.Add(-1)
+		r.recycle(q)
+		return &refusal{http.StatusServiceUnavailable, "overloaded", "too many deliveries wait for the pipeline"}
+	}
 	done := make(chan error, 1)
 	r.delivering.Go(func() {
-		defer func() { // as net/http does around other requests
-			if p := recover(); p != nil {
-				r.settings.Logger.Error("panic in the pipeline", zap.Any("panic", p), zap.Stack("stack"))
-				done <- &refusal{http.StatusServiceUnavailable, "unavailable", "the pipeline failed"}
-			}
-		}()
-		err := r.deliver(ctx, q)
+		err := r.deliverSafely(ctx, q)
 		r.recycle(q)
+		r.deliveries.Add(-1)
 		done <- err
 	})
-	timer := time.NewTimer(limit)
+	timer := time.NewTimer(r.webhookLimit)
 	defer timer.Stop()
 	select {
 	case err := <-done:
@@ -305,6 +322,23 @@ func (r *segmentReceiver) deliverWithin(ctx context.Context, limit time.Duration
 	case <-timer.C:
 		return &refusal{http.StatusServiceUnavailable, "timeout", "the pipeline has not decided in time"}
 	}
+}
+
+// deliverSafely is deliver, but survives a panic in the pipeline, as net/http does around other requests.
+func (r *segmentReceiver) deliverSafely(ctx context.Context, q *request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.settings.Logger.Error("panic in the pipeline", zap.Any("panic", p), zap.Stack("stack"))
+			err = &refusal{http.StatusServiceUnavailable, "unavailable", "the pipeline failed"}
+		}
+	}()
+	return r.deliver(ctx, q)
+}
+
+// overloaded is the refusal of a request that would hold more than there is.
+func (r *segmentReceiver) overloaded(q *request) error {
+	r.warn(troubleMemory, q, "refused a request: requests hold as much as max_in_flight_bytes allows")
+	return &refusal{http.StatusServiceUnavailable, "overloaded", "the receiver is busy with other requests"}
 }
 
 // warn logs what happened to q, unless its like was logged a moment ago.

@@ -232,10 +232,15 @@ func TestPixel(t *testing.T) {
 	tr.do(http.MethodGet, "/v1/pixel/track?writeKey=key&data="+noKey, "").assertSuccess(t)
 	assert.Equal(t, http.StatusUnauthorized, tr.do(http.MethodGet, "/v1/pixel/track?data="+noKey, "").status)
 
-	image := tr.do(http.MethodGet, "/v1/pixel/track?writeKey=key&data="+noKey, "", "Accept", "image/avif,image/*")
-	assert.Equal(t, "image/gif", image.header.Get("Content-Type"))
-	assert.Equal(t, "image/gif", http.DetectContentType([]byte(image.body)))
-	assert.Equal(t, "no-store", image.header.Get("Cache-Control"), "each opening counts")
+	for _, accept := range []string{"image/avif,image/*", "*/*", "text/html, */*;q=0.8"} { // curl and mail readers accept anything
+		image := tr.do(http.MethodGet, "/v1/pixel/track?writeKey=key&data="+noKey, "", "Accept", accept)
+		assert.Equal(t, "image/gif", image.header.Get("Content-Type"), accept)
+		assert.Equal(t, "image/gif", http.DetectContentType([]byte(image.body)))
+		assert.Equal(t, "no-store", image.header.Get("Cache-Control"), "each opening counts")
+	}
+	for _, accept := range []string{"application/json", "application/json, */*"} {
+		tr.do(http.MethodGet, "/v1/pixel/track?writeKey=key&data="+noKey, "", "Accept", accept).assertSuccess(t)
+	}
 
 	for _, query := range []string{"", "?data=", "?data=%25%25", "?data=" + base64.RawURLEncoding.EncodeToString([]byte("x"))} {
 		a := tr.do(http.MethodGet, "/v1/pixel/track"+query, "")
@@ -312,7 +317,9 @@ func TestEveryErrorIsJSON(t *testing.T) {
 		{name: "message too large", method: http.MethodPost, path: "/v1/track", body: `{"writeKey":"key","event":"` + strings.Repeat("e", 40<<10) + `"}`, status: 400, code: "too_large"},
 		{name: "nothing good in a batch", method: http.MethodPost, path: "/v1/batch", body: `{"writeKey":"key","batch":[{"type":"track"},{"type":"x"}]}`, status: 400, code: "missing_event"},
 		{name: "body too large", method: http.MethodPost, path: "/v1/batch", body: strings.Repeat(" ", 65<<10), status: 400, code: "body_too_large"},
-		{name: "metrics of analytics.js that cannot be read", method: http.MethodPost, path: "/v1/m", body: "x", header: []string{"Content-Encoding", "zstd"}, status: 400, code: "invalid_body"},
+		{name: "metrics of analytics.js that cannot be read", method: http.MethodPost, path: "/v1/m", body: compress("gzip", strings.Repeat("x", 1000))[:20], header: []string{"Content-Encoding", "gzip"}, status: 400, code: "invalid_body"},
+		{name: "not zstd", method: http.MethodPost, path: "/v1/batch", body: "x", header: []string{"Content-Encoding", "zstd"}, status: 400, code: "invalid_body"},
+		{name: "zstd that grows too large", method: http.MethodPost, path: "/v1/batch", body: compress("zstd", strings.Repeat(" ", 1<<20)), header: []string{"Content-Encoding", "zstd"}, status: 400, code: "body_too_large"},
 		{name: "unknown encoding", method: http.MethodPost, path: "/v1/batch", body: "x", header: []string{"Content-Encoding", "br"}, status: 400, code: "invalid_body"},
 		{name: "not gzip", method: http.MethodPost, path: "/v1/batch", body: "x", header: []string{"Content-Encoding", "gzip"}, status: 400, code: "invalid_body"},
 		{name: "cut off gzip", method: http.MethodPost, path: "/v1/batch", body: compress("gzip", strings.Repeat("x", 1000))[:20], header: []string{"Content-Encoding", "gzip"}, status: 400, code: "invalid_body"},
@@ -393,6 +400,10 @@ func TestCompressedBodies(t *testing.T) {
 		tr.post("/v1/batch", compress(encoding, `{"batch":[{"type":"track","event":"`+encoding+`"}]}`), "Content-Encoding", encoding).assertSuccess(t)
 	}
 	assert.Equal(t, []string{"gzip", "deflate", "zstd"}, tr.names())
+	tr.post("/v1/track", `{"event":"e"}`, "Content-Encoding", "identity").assertSuccess(t)
+	for _, encoding := range []string{"lz4", "snappy", "x-snappy-framed"} { // they may take far more memory than they bring
+		assert.Equal(t, "invalid_body", tr.post("/v1/track", `{"event":"e"}`, "Content-Encoding", encoding).code(t))
+	}
 }
 
 func TestBadMessagesDoNotStopGoodOnes(t *testing.T) {
@@ -403,6 +414,20 @@ func TestBadMessagesDoNotStopGoodOnes(t *testing.T) {
 	logged := tr.logs.FilterMessageSnippet("refused a message").All()
 	require.Len(t, logged, 1)
 	assert.Equal(t, "batch[1].event: missing", logged[0].ContextMap()["problem"])
+}
+
+// TestMessagesThatAreSwitchedOffAreAcknowledged, whatever else is wrong with them.
+func TestMessagesThatAreSwitchedOffAreAcknowledged(t *testing.T) {
+	tr := startReceiver(t)
+	for _, wrong := range []string{
+		`"event":"e","properties":{"value":"many"}`, `"event":"e","properties":{"value":NaN}`, `"event":""`, `"x":"` + strings.Repeat("x", 40_000) + `"`,
+	} {
+		tr.post("/v1/track", `{"integrations":{"Librato":false},`+wrong+`}`).assertSuccess(t)
+		tr.post("/v1/batch", `{"integrations":{"All":false},"batch":[{"type":"track",`+wrong+`}]}`).assertSuccess(t)
+		assert.Equal(t, http.StatusBadRequest, tr.post("/v1/track", `{`+wrong+`}`).status)
+	}
+	tr.post("/v1/batch", `{"batch":[{"type":"unknown","integrations":{"All":false}}]}`).assertSuccess(t)
+	assert.Empty(t, tr.names())
 }
 
 func TestWriteKeys(t *testing.T) {

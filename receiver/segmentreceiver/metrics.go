@@ -93,6 +93,9 @@ func (b *metricsBuilder) build(events []event, properties []property, resource [
 func (b *metricsBuilder) reset() {
 	clear(b.groups)
 	b.groups, b.groupOf = b.groups[:0], b.groupOf[:0]
+	if len(b.named)+len(b.strings) > 1000 { // to clear a map costs what its largest content did
+		b.named, b.strings = make(map[string]int32), make(map[string]string)
+	}
 	clear(b.named)
 	clear(b.strings)
 }

@@ -271,20 +271,20 @@ func oracleDecode(limits rules, s shape, webhook bool, typ callType, body []byte
 		}
 		value, valid := oracleValue(m.field("properties").fold("value"))
 		switch {
+		case typ != callUnknown && !limits.wanted[typ] && m.rawSize <= limits.maxMessageSize:
+			count(typ, outcomeIgnored)
+			continue
+		case !m.on(batch):
+			count(typ, outcomeDisabled)
+			continue
 		case m.rawSize > limits.maxMessageSize:
 			count(typ, outcomeTooLarge)
 			continue
 		case typ == callUnknown:
 			count(typ, outcomeUnknownType)
 			continue
-		case !limits.wanted[typ]:
-			count(typ, outcomeIgnored)
-			continue
 		case s == shapeBatch && result.Key != "" && m.field("writeKey").string() != "" && m.field("writeKey").string() != result.Key:
 			count(typ, outcomeForeignKey)
-			continue
-		case !m.on(batch):
-			count(typ, outcomeDisabled)
 			continue
 		case name == "":
 			count(typ, outcomeMissingEvent)

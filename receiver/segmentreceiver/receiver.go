@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/confighttp"
@@ -29,11 +31,14 @@ type segmentReceiver struct {
 	routes    map[string]route
 	keys      writeKeys
 	dedup     *deduplicator // nil: off
-	publicURL *url.URL      // nil: the request's
+	memory    *memory
+	zstd      *zstd.Decoder
+	publicURL *url.URL // nil: the request's
 	now       func() time.Time
 
 	// webhookLimit is how long a webhook may take: Segment waits five seconds and then sends it again.
 	webhookLimit time.Duration
+	deliveries   atomic.Int64 // of webhooks that are not decided
 
 	requests  sync.Pool // of *request
 	obsreport *receiverhelper.ObsReport
@@ -67,8 +72,12 @@ func newReceiver(config *Config, set receiver.Settings, next consumer.Metrics) (
 		keys:         newWriteKeys(config.WriteKeys),
 		now:          time.Now,
 		webhookLimit: 4 * time.Second,
+		memory:       newMemory(config.MaxInFlightBytes),
 		obsreport:    obsreport,
 		telemetry:    telemetry,
+	}
+	if r.zstd, err = newZstdDecoder(config); err != nil {
+		return nil, err
 	}
 	if config.Deduplication.Enabled {
 		r.dedup = newDeduplicator(config.Deduplication.Window, config.Deduplication.MaxEntries)
@@ -82,14 +91,16 @@ func newReceiver(config *Config, set receiver.Settings, next consumer.Metrics) (
 	return r, nil
 }
 
+// maxDeliveries is how many webhooks may wait for the pipeline at once, those included that were answered already.
+const maxDeliveries = 1000
+
 // Start opens the listener, so that an address that is taken fails the start, and serves in the background.
 func (r *segmentReceiver) Start(ctx context.Context, host component.Host) error {
 	if r.keys.acceptsAll() {
 		r.settings.Logger.Warn("write_keys is empty: whoever reaches the endpoint may send, with any write key or none",
 			zap.String("endpoint", r.config.NetAddr.Endpoint))
 	}
-	options := append(decoders(r.config), confighttp.WithErrorHandler(r.refuseEarly))
-	server, err := r.config.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, http.HandlerFunc(r.handle), options...)
+	server, err := r.newServer(ctx, host)
 	if err != nil {
 		return err
 	}
@@ -105,6 +116,12 @@ func (r *segmentReceiver) Start(ctx context.Context, host component.Host) error 
 		}
 	})
 	return nil
+}
+
+// newServer returns confighttp's server around handle.
+func (r *segmentReceiver) newServer(ctx context.Context, host component.Host) (*http.Server, error) {
+	options := append(decoders(r.config), confighttp.WithErrorHandler(r.refuseEarly))
+	return r.config.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, http.HandlerFunc(r.handle), options...)
 }
 
 // Shutdown takes no more requests, and waits for those under way until ctx ends.

@@ -39,12 +39,16 @@ func (r *resolver) resolve(c *content, key []byte, strict bool, received time.Ti
 	for i := range c.messages {
 		m := &c.messages[i]
 		wrong := func(o outcome, field, text string) { t.addWrong(m.typ, problem{int(m.index), o, field, text}) }
-		if strict && len(m.key) > 0 && !bytes.Equal(m.key, key) {
-			wrong(outcomeForeignKey, "writeKey", "not the write key of the request")
+		if !forLibrato(m, &c.common) { // whatever else is wrong with it
+			t.add(m.typ, outcomeDisabled)
 			continue
 		}
-		if !forLibrato(m, &c.common) {
-			t.add(m.typ, outcomeDisabled)
+		if m.wrong != nil {
+			t.addWrong(m.typ, *m.wrong)
+			continue
+		}
+		if strict && len(m.key) > 0 && !bytes.Equal(m.key, key) {
+			wrong(outcomeForeignKey, "writeKey", "not the write key of the request")
 			continue
 		}
 		name := calls[m.typ].title(m, &r.texts)

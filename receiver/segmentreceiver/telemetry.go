@@ -132,6 +132,7 @@ const (
 	troubleBody
 	troubleKey
 	troublePipeline
+	troubleMemory
 	troubles
 )
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -26,12 +27,9 @@ import (
 func TestTelemetry(t *testing.T) {
 	tel := componenttest.NewTelemetry()
 	t.Cleanup(func() { assert.NoError(t, tel.Shutdown(context.WithoutCancel(t.Context()))) })
-	refuse := false
+	refuse := error(nil)
 	next, err := consumer.NewMetrics(func(context.Context, pmetric.Metrics) error {
-		if refuse {
-			return errors.New("no")
-		}
-		return nil
+		return refuse
 	})
 	require.NoError(t, err)
 	cfg := createDefaultConfig().(*Config)
@@ -52,9 +50,12 @@ func TestTelemetry(t *testing.T) {
 		`{"type":"track","event":"e","integrations":{"All":false}},{"type":"track","event":"e","writeKey":"other"},{"type":"identify"},{"type":"page"},`+
 		`7,{"type":"x"},{"type":"track"},{"type":"track","event":"e","properties":{"value":"x"}},{"type":"track","x":NaN},`+
 		`{"type":"track","event":"e","x":"`+strings.Repeat("x", 33<<10)+`"},{"type":"track","event":"e","messageId":"2"}]}`))
-	refuse = true
+	refuse = errors.New("no")
 	assert.Equal(t, 503, post("/v1/batch", `{"batch":[{"type":"track","event":"e","messageId":"3"},{"type":"identify"}]}`))
-	refuse = false
+	// What is refused for good is not repeated, so the others of the request count now.
+	refuse = consumererror.NewPermanent(errors.New("no"))
+	assert.Equal(t, 400, post("/v1/batch", `{"batch":[{"type":"track","event":"e","messageId":"4"},{"type":"alias"},{"type":"track"}]}`))
+	refuse = nil
 	assert.Equal(t, 400, post("/v1/track", `{}`))
 	assert.Equal(t, 400, post("/v1/track", `{`))
 	w := httptest.NewRecorder()
@@ -76,17 +77,18 @@ func TestTelemetry(t *testing.T) {
 		messages("page", "ignored", 1),
 		messages("unknown", "invalid_message", 1),
 		messages("unknown", "unknown_type", 1),
-		messages("track", "missing_event", 2),
+		messages("track", "missing_event", 3),
+		messages("alias", "ignored", 1),
 		messages("track", "invalid_value", 1),
 		messages("track", "invalid_json", 1),
 		messages("track", "too_large", 1),
-		messages("track", "refused_by_pipeline", 1),
+		messages("track", "refused_by_pipeline", 2),
 	}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 	requests := func(status int, n int64) metricdata.DataPoint[int64] {
 		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(attribute.Int("status", status)), Value: n}
 	}
 	metadatatest.AssertEqualReceiverSegmentRequests(t, tel, []metricdata.DataPoint[int64]{
-		requests(200, 1), requests(400, 2), requests(503, 1), requests(405, 1), requests(404, 1),
+		requests(200, 1), requests(400, 3), requests(503, 1), requests(405, 1), requests(404, 1),
 	}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 	metadatatest.AssertEqualReceiverSegmentRequestBytes(t, tel, []metricdata.DataPoint[int64]{{Value: int64(bytes)}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
 	metadatatest.AssertEqualReceiverSegmentIdsEvicted(t, tel, []metricdata.DataPoint[int64]{{Value: 1}}, metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars())
