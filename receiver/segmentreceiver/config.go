@@ -127,18 +127,19 @@ func (t *EventType) UnmarshalText(text []byte) error {
 type MetricType string
 
 const (
-	MetricTypeGauge MetricType = "gauge" // Segment's Librato destination made gauges
-	MetricTypeSum   MetricType = "sum"   // delta, not monotonic, for backends that add sums up but not gauges
+	MetricTypeGauge     MetricType = "gauge"     // Segment's Librato destination made gauges
+	MetricTypeSum       MetricType = "sum"       // delta, not monotonic, for backends that add sums up but not gauges
+	MetricTypeHistogram MetricType = "histogram" // delta, without buckets, for backends that want the number of events as well
 )
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (t *MetricType) UnmarshalText(text []byte) error {
 	switch v := MetricType(text); v {
-	case MetricTypeGauge, MetricTypeSum:
+	case MetricTypeGauge, MetricTypeSum, MetricTypeHistogram:
 		*t = v
 		return nil
 	default:
-		return fmt.Errorf("unknown metric type %q: use gauge or sum", text)
+		return fmt.Errorf("unknown metric type %q: use gauge, sum or histogram", text)
 	}
 }
 

@@ -63,7 +63,7 @@ func TestLoadConfig(t *testing.T) {
 	for name, want := range map[string]string{
 		"number":          "'write_keys[0]' a write key that looks like a number",
 		"events":          `unknown event type "identify": use track, page or screen`,
-		"metric_type":     `unknown metric type "counter": use gauge or sum`,
+		"metric_type":     `unknown metric type "counter": use gauge, sum or histogram`,
 		"misspelt":        "invalid keys: write_key",
 		"nested_misspelt": "invalid keys: windows",
 	} {

@@ -47,13 +47,13 @@ func TestGolden(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, file := range files {
-		for _, metricType := range []MetricType{MetricTypeGauge, MetricTypeSum} {
+		for _, metricType := range []MetricType{MetricTypeGauge, MetricTypeSum, MetricTypeHistogram} {
 			name := strings.TrimSuffix(file, ".http")
-			if metricType == MetricTypeSum {
+			if metricType != MetricTypeGauge {
 				if !strings.Contains(name, "example-track") { // one is enough
 					continue
 				}
-				name += "-as-sum"
+				name += "-as-" + string(metricType)
 			}
 			t.Run(filepath.Base(name), func(t *testing.T) {
 				cfg := goldenConfig()

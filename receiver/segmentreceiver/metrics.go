@@ -34,6 +34,7 @@ type metricGroup struct {
 	defaultSource string // empty until an event needs it: most bring their own
 	count         int
 	points        pmetric.NumberDataPointSlice
+	histograms    pmetric.HistogramDataPointSlice // in their place with MetricTypeHistogram
 }
 
 func newMetricsBuilder(config *Config, version string) metricsBuilder {
@@ -73,11 +74,18 @@ func (b *metricsBuilder) build(events []event, properties []property, resource [
 		g := &b.groups[i]
 		m := sm.Metrics().AppendEmpty()
 		m.SetName(g.name)
-		if b.metricType == MetricTypeSum {
+		switch b.metricType {
+		case MetricTypeHistogram:
+			histogram := m.SetEmptyHistogram()
+			histogram.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+			g.histograms = histogram.DataPoints()
+			g.histograms.EnsureCapacity(g.count)
+			continue
+		case MetricTypeSum:
 			sum := m.SetEmptySum()
 			sum.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 			g.points = sum.DataPoints()
-		} else {
+		case MetricTypeGauge:
 			g.points = m.SetEmptyGauge().DataPoints()
 		}
 		g.points.EnsureCapacity(g.count)
@@ -123,15 +131,7 @@ func (b *metricsBuilder) copy(text []byte) string {
 
 // add appends the data point of e to the points of its name.
 func (b *metricsBuilder) add(e *event, properties []property, g *metricGroup) {
-	point := g.points.AppendEmpty()
-	time := pcommon.Timestamp(e.time) //nolint:gosec // positive, see parseTime
-	point.SetTimestamp(time)
-	if b.metricType == MetricTypeSum {
-		point.SetStartTimestamp(time)
-	}
-	point.SetDoubleValue(e.value)
-
-	attrs := point.Attributes()
+	attrs, exemplars := b.appendPoint(e, g)
 	own := properties[e.properties[0]:e.properties[1]]
 	attrs.EnsureCapacity(1 + len(own))
 	attrs.PutStr(b.sourceAttribute, b.sourceOf(e, g))
@@ -149,8 +149,8 @@ func (b *metricsBuilder) add(e *event, properties []property, g *metricGroup) {
 		}
 	}
 	if e.forwarded != 0 {
-		exemplar := point.Exemplars().AppendEmpty()
-		exemplar.SetTimestamp(time)
+		exemplar := exemplars.AppendEmpty()
+		exemplar.SetTimestamp(pcommon.Timestamp(e.time))                             //nolint:gosec // positive, see parseTime
 		exemplar.FilteredAttributes().PutInt(messageIDAttribute, int64(e.forwarded)) //nolint:gosec // the same bits
 	}
 }
@@ -164,4 +164,27 @@ func (b *metricsBuilder) sourceOf(e *event, g *metricGroup) string {
 		g.defaultSource = librato.CleanEventName(g.name)
 	}
 	return g.defaultSource
+}
+
+// appendPoint appends the number and time of e to the points of its name. It returns where attributes and exemplars go.
+func (b *metricsBuilder) appendPoint(e *event, g *metricGroup) (pcommon.Map, pmetric.ExemplarSlice) {
+	time := pcommon.Timestamp(e.time) //nolint:gosec // positive, see parseTime
+	if b.metricType == MetricTypeHistogram {
+		// Without buckets: what is counted, its sum and its bounds is all that Librato has.
+		point := g.histograms.AppendEmpty()
+		point.SetStartTimestamp(time)
+		point.SetTimestamp(time)
+		point.SetCount(1)
+		point.SetSum(e.value)
+		point.SetMin(e.value)
+		point.SetMax(e.value)
+		return point.Attributes(), point.Exemplars()
+	}
+	point := g.points.AppendEmpty()
+	if b.metricType == MetricTypeSum {
+		point.SetStartTimestamp(time)
+	}
+	point.SetTimestamp(time)
+	point.SetDoubleValue(e.value)
+	return point.Attributes(), point.Exemplars()
 }
