@@ -294,6 +294,7 @@ type histogramPoint interface {
 	Min() float64
 	HasMax() bool
 	Max() float64
+	Exemplars() pmetric.ExemplarSlice
 }
 
 func appendHistograms[P histogramPoint](dst []sample, c *converter, m *metricContext, points interface {
@@ -318,7 +319,11 @@ func appendHistograms[P histogramPoint](dst []sample, c *converter, m *metricCon
 		if p.HasMax() {
 			value.Max = p.Max()
 		}
-		dst = c.appendSample(dst, m, p.Attributes(), p.Timestamp(), value, 0)
+		var id uint64
+		if m.event {
+			id = messageID(p.Exemplars())
+		}
+		dst = c.appendSample(dst, m, p.Attributes(), p.Timestamp(), value, id)
 	}
 	return dst
 }
