@@ -1,5 +1,6 @@
-# Needs Go and git; the tests also a C compiler (for the race detector), Node.js with npm, and Chromium (see e2e/setup.sh).
-# Every other tool is pinned in internal/tools and internal/lint and built on first use.
+# Needs Go and git; the tests also a C compiler (for the race detector), Node.js with npm, Chromium
+# and Prometheus (see e2e/setup.sh). Every other tool is pinned in internal/tools and internal/lint and built on first
+# use.
 
 TOOL = go tool -modfile=internal/tools/go.mod
 # A path from the root works in every module's directory.

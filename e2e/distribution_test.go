@@ -21,9 +21,9 @@ func TestComponents(t *testing.T) {
 	out, err := runBinary(t, nil, "components")
 	require.NoError(t, err, out)
 	for _, name := range []string{
-		"segment", "otlp", // receivers
-		"librato", "debug", "otlp_http", "file", // exporters
-		"memory_limiter", "filter", "transform", "cumulative_to_delta", // processors
+		"segment", "otlp", "host_metrics", // receivers
+		"librato", "debug", "otlp_http", "file", "prometheus", "prometheus_remote_write", // exporters
+		"memory_limiter", "filter", "transform", "cumulative_to_delta", "batch", "delta_to_cumulative", "interval", // processors
 		"file_storage", "health_check", "zpages", // extensions
 		"env", "yaml", // providers
 	} {
