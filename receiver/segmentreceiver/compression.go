@@ -37,7 +37,7 @@ func decoders(config *Config) (options []confighttp.ToServerOption) {
 // newZstdDecoder returns what decompresses zstd. It unpacks whole bodies: to unpack one as it arrives takes a window whose size its first
 // bytes say, of any number of megabytes.
 func newZstdDecoder(config *Config) (*zstd.Decoder, error) {
-	const window = 8 << 20                                                                                // as encoders name it, even for a small body
+	const window = 8 << 20 // as encoders name it, even for a small body
 	return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(max(config.MaxRequestBodySize, window))))
 }
 

@@ -58,18 +58,25 @@ type destination struct {
 
 // addressed is what one of these fields says.
 type addressed struct {
-	source        []byte    // its own `source`
-	libratoSource []byte    // the one within its `Librato`
-	all, librato  flagValue // of `integrations`
+	given         bool
+	source        []byte // its own `source`
+	libratoSource []byte // the one within its `Librato`
+	flags
+	providers flags // within its `providers`
 }
 
-// flagValue is what `integrations` says of one integration.
+// flags are what an object says of integrations.
+type flags struct {
+	given        bool
+	all, librato flagValue
+}
+
 type flagValue uint8
 
 const (
 	flagNone flagValue = iota
 	flagFalse
-	flagTrue // or an object
+	flagTrue
 )
 
 // property is a property that is kept as an attribute.
@@ -104,7 +111,8 @@ func newRules(config *Config) rules {
 
 // decoder reads the body of a request into content. It allocates only while it grows.
 //
-// A key that is given twice in an object counts as the last of them. Keys whose case does not matter are one key.
+// A key that is given twice in an object counts as the last of them. Where keys of several spellings mean the same, see means, the
+// spelling that comes first in the object counts alone.
 type decoder struct {
 	rules
 	content
@@ -443,12 +451,13 @@ func (d *decoder) readProperties(i int, m *message) int {
 		return d.scan.skip(i)
 	}
 	var (
-		key  []byte
-		more bool
+		key   []byte
+		more  bool
+		value spelling
 	)
 	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
 		start := i
-		if len(key) == len("value") && key[0]|0x20 == 'v' && bytes.EqualFold(key, []byte("value")) {
+		if means(key, "value") && value.counts(key) {
 			i = d.readValue(i, m)
 		} else {
 			i = d.scan.skip(i)
@@ -549,22 +558,52 @@ func (d *decoder) keepProperty(m *message, key []byte, start, end int) {
 	d.properties = append(d.properties, p)
 }
 
-// readContext reads `context` or `options`, which hold the source at two places.
+// means says whether key is name, in lower case, if only its letters and digits count, in any case.
+func means(key []byte, name string) bool {
+	n := 0
+	for _, c := range key {
+		if c |= 0x20; c-'a' > 25 && c-'0' > 9 { // the bit makes letters lower case, and none of anything else
+			continue
+		}
+		if n == len(name) || c != name[n] {
+			return false
+		}
+		n++
+	}
+	return n == len(name)
+}
+
+// spelling is how the first key was spelt that means something; nil: none so far.
+type spelling []byte
+
+// counts says whether the member with this key counts, which means what the others do.
+func (s *spelling) counts(key []byte) bool {
+	if *s == nil {
+		*s = key
+	}
+	return string(*s) == string(key)
+}
+
+// readContext reads `context` or `options`, which hold the source at two places, and flags.
 func (d *decoder) readContext(i int, says *addressed) int {
-	*says = addressed{}
+	*says = addressed{given: d.isGiven(i)}
 	if d.scan.body[i] != '{' {
 		return d.scan.skip(i)
 	}
 	var (
-		key  []byte
-		more bool
+		key                             []byte
+		more                            bool
+		source, librato, all, providers spelling
 	)
 	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
+		d.readFlag(key, i, &says.flags, &all)
 		switch {
-		case string(key) == "source":
+		case means(key, "source") && source.counts(key):
 			says.source, i = d.readSource(i)
-		case isLibrato(key):
+		case means(key, "librato") && librato.counts(key):
 			says.libratoSource, i = d.readLibrato(i)
+		case means(key, "providers") && providers.counts(key):
+			i = d.readProviders(i, &says.providers)
 		default:
 			i = d.scan.skip(i)
 		}
@@ -574,44 +613,78 @@ func (d *decoder) readContext(i int, says *addressed) int {
 
 // readIntegrations reads `integrations`, which holds the flags and, where options are given, the source.
 func (d *decoder) readIntegrations(i int, says *addressed) int {
-	*says = addressed{}
+	*says = addressed{given: d.isGiven(i)}
 	if d.scan.body[i] != '{' {
 		return d.scan.skip(i)
 	}
 	var (
-		key  []byte
-		more bool
+		key          []byte
+		more         bool
+		librato, all spelling
 	)
 	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
-		switch {
-		case isLibrato(key):
-			if string(key) == "Librato" { // as a flag the name is case sensitive
-				says.librato = d.flagAt(i)
-			}
+		d.readFlag(key, i, &says.flags, &all)
+		if means(key, "librato") && librato.counts(key) {
 			says.libratoSource, i = d.readLibrato(i)
-		case len(key) == len("all") && bytes.EqualFold(key, []byte("all")):
-			says.all = d.flagAt(i)
-			i = d.scan.skip(i)
-		default:
+		} else {
 			i = d.scan.skip(i)
 		}
 	}
 	return i
 }
 
-func isLibrato(key []byte) bool {
-	return len(key) == len("librato") && key[0]|0x20 == 'l' && bytes.EqualFold(key, []byte("librato"))
+// readProviders reads `providers` of old SDKs, which hold nothing but flags.
+func (d *decoder) readProviders(i int, says *flags) int {
+	*says = flags{given: d.isGiven(i)}
+	if d.scan.body[i] != '{' {
+		return d.scan.skip(i)
+	}
+	var (
+		key  []byte
+		more bool
+		all  spelling
+	)
+	for key, i, more = d.scan.first(i); more; key, i, more = d.scan.next(i) {
+		d.readFlag(key, i, says, &all)
+		i = d.scan.skip(i)
+	}
+	return i
 }
 
-// flagAt returns what the value at i says as a flag.
-func (d *decoder) flagAt(i int) flagValue {
-	switch d.scan.body[i] {
-	case 'f':
-		return flagFalse
-	case 't', '{':
-		return flagTrue
+// readFlag notes the value at i if its key is a flag. `Librato` has to be spelt so; a value of it that is no boolean turns on, but one
+// of `all` says nothing.
+func (d *decoder) readFlag(key []byte, i int, says *flags, all *spelling) {
+	c := d.scan.body[i]
+	switch {
+	case string(key) == "Librato":
+		says.librato = flagTrue
+		if c == 'f' {
+			says.librato = flagFalse
+		}
+	case means(key, "all") && all.counts(key):
+		switch c {
+		case 'f':
+			says.all = flagFalse
+		case 't':
+			says.all = flagTrue
+		default:
+			says.all = flagNone
+		}
+	}
+}
+
+// isGiven says whether the value at i is something to JavaScript: not null, false, 0 or empty.
+func (d *decoder) isGiven(i int) bool {
+	switch c := d.scan.body[i]; {
+	case c == '{':
+		return true
+	case c == '"':
+		return d.scan.body[i+1] != '"'
+	case d.scan.isNumber(i):
+		value, _ := parseNumber(d.scan.body[i:max(i, d.scan.skip(i))])
+		return value != 0
 	default:
-		return flagNone
+		return c == '[' || c == 't'
 	}
 }
 

@@ -37,7 +37,13 @@ var decodeTests = []struct {
 	{name: "an integer of 18 digits", body: `{"event":"e","properties":{"value":123456789012345678}}`, events: []string{"e||1.2345678901234568e+17"}},
 	{name: "the last properties count", body: `{"event":"e","properties":{"value":3},"properties":{}}`, events: []string{"e||1"}},
 	{name: "the last properties count, if wrong as well", body: `{"event":"e","properties":{"value":"x"},"properties":{}}`, events: []string{"e||1"}},
-	{name: "the last value counts", body: `{"event":"e","properties":{"value":3,"Value":4}}`, events: []string{"e||4"}},
+	{name: "the last value counts", body: `{"event":"e","properties":{"value":3,"value":4}}`, events: []string{"e||4"}},
+	{name: "the first spelling of value counts", body: `{"event":"e","properties":{"Value":3,"value":4}}`, events: []string{"e||3"}},
+	{name: "the first spelling of value, given again", body: `{"event":"e","properties":{"Value":3,"value":4,"Value":5}}`, events: []string{"e||5"}},
+	{name: "the first spelling of value is null", body: `{"event":"e","properties":{"_value":null,"value":4}}`, events: []string{"e||1"}},
+	{name: "the first spelling of value is wrong", body: `{"event":"e","properties":{"_value":"x","value":4}}`, problem: "properties.value: not a number"},
+	{name: "value by its letters", body: `{"event":"e","properties":{"x":1,"$v_a l-U.é\u0000e ":4}}`, events: []string{"e||4"}},
+	{name: "value and a digit", body: `{"event":"e","properties":{"value2":4,"2value":4,"valu":4,"valuee":4,"va":4}}`, events: []string{"e||1"}},
 	{name: "value of a nested property", body: `{"event":"e","properties":{"x":{"value":3},"y":[{"value":4}]}}`, events: []string{"e||1"}},
 	{name: "word as value", body: `{"event":"e","properties":{"value":"many"}}`, problem: "properties.value: not a number"},
 	{name: "empty string as value", body: `{"event":"e","properties":{"value":""}}`, problem: "properties.value: not a number"},
@@ -61,11 +67,11 @@ var decodeTests = []struct {
 
 	// Sources, in the order in which they count.
 	{name: "integrations first", body: `{"event":"e","integrations":{"librato":{"source":"1"}},"context":{"Librato":{"source":"2"},"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|1|1"}},
-	{name: "context.Librato second", body: `{"event":"e","integrations":{"Librato":true},"context":{"source":"4","LIBRATO":{"source":"2"}},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|2|1"}},
+	{name: "context.Librato second", body: `{"event":"e","integrations":{"Librato":true},"context":{"source":"4","LIBRATO":{"source":"2"}}}`, events: []string{"e|2|1"}},
 	{
 		name: "contexts as before", shape: shapeBatch,
-		body: `{"batch":[{"type":"track","event":"a","context":{"source":"1"},"options":{"source":"2"},"x":{"y":1}},` +
-			`{"type":"track","event":"b","context":{"source":"1"},"options":{"source":"2"},"x":{"y":1}},` +
+		body: `{"batch":[{"type":"track","event":"a","context":{"source":"1"},"options":null,"x":{"y":1}},` +
+			`{"type":"track","event":"b","context":{"source":"1"},"options":0,"x":{"y":1}},` +
 			`{"type":"track","event":"c","options":{"source":"2"}},{"type":"track","event":"d","context":{"source":"3"},"context":{"source":"1"}},` +
 			`{"type":"track","event":"e","context":{"source":"1"},"context":{"source":"3"}},{"type":"track","event":"f","context":null},` +
 			`{"type":"track","event":"g","context":{"Librato":{"source":"\u0031"},"source":"4"}},{"type":"track","event":"h","context":{"Librato":{"source":"\u0031"},"source":"4"}}]}`,
@@ -77,9 +83,27 @@ var decodeTests = []struct {
 		events:  []string{"c||1"},
 		problem: "batch[0]: NaN is not JSON (byte 53)",
 	},
-	{name: "options.Librato third", body: `{"event":"e","context":{"source":"4"},"options":{"Librato":{"source":"3"},"source":"5"}}`, events: []string{"e|3|1"}},
-	{name: "context.source fourth", body: `{"event":"e","context":{"source":"4"},"options":{"source":"5"}}`, events: []string{"e|4|1"}},
-	{name: "options.source last", body: `{"event":"e","options":{"source":"5"}}`, events: []string{"e|5|1"}},
+	{name: "context.source last", body: `{"event":"e","context":{"source":"4"}}`, events: []string{"e|4|1"}},
+	{name: "options.Librato before options.source", body: `{"event":"e","options":{"source":"5","Librato":{"source":"3"}}}`, events: []string{"e|3|1"}},
+	{name: "options in place of the context", body: `{"event":"e","context":{"source":"4","Librato":{"source":"2"}},"options":{"source":"5"}}`, events: []string{"e|5|1"}},
+	{name: "options without a source in place of the context", body: `{"event":"e","options":{"x":1},"context":{"source":"4","Librato":{"source":"2"}}}`, events: []string{"e||1"}},
+	{name: "empty options in place of the context", body: `{"event":"e","options":{},"context":{"source":"4"}}`, events: []string{"e||1"}},
+	{name: "options that are nothing", body: `{"event":"e","options":null,"context":{"source":"4"}}`, events: []string{"e|4|1"}},
+	{name: "options that are false", body: `{"event":"e","options":false,"context":{"source":"4"}}`, events: []string{"e|4|1"}},
+	{name: "options that are zero", body: `{"event":"e","options":0.0,"context":{"source":"4"}}`, events: []string{"e|4|1"}},
+	{name: "options that are an empty string", body: `{"event":"e","options":"","context":{"source":"4"}}`, events: []string{"e|4|1"}},
+	{name: "options that are a word", body: `{"event":"e","options":"x","context":{"source":"4"}}`, events: []string{"e||1"}},
+	{name: "integrations beside options", body: `{"event":"e","options":{"source":"5"},"integrations":{"librato":{"source":"1"}}}`, events: []string{"e|1|1"}},
+	{
+		name: "options in place of the batch's context", shape: shapeBatch,
+		body:   `{"context":{"source":"all"},"batch":[{"type":"track","event":"e","options":{}},{"type":"track","event":"f"}]}`,
+		events: []string{"e||1", "f|all|1"},
+	},
+	{name: "source by its letters", body: `{"event":"e","context":{"_Sour-ce":"s"}}`, events: []string{"e|s|1"}},
+	{name: "the first spelling of source counts", body: `{"event":"e","context":{"Source":null,"source":"s"}}`, events: []string{"e||1"}},
+	{name: "Librato by its letters", body: `{"event":"e","context":{"$lib.rato":{"source":"s"}},"integrations":{"LI BRATO":{"source":"t"}}}`, events: []string{"e|t|1"}},
+	{name: "the first spelling of Librato counts", body: `{"event":"e","context":{"librato":true,"Librato":{"source":"s"}}}`, events: []string{"e||1"}},
+	{name: "source of Librato is spelt so", body: `{"event":"e","context":{"Librato":{"Source":"s","_source":"t"}}}`, events: []string{"e||1"}},
 	{name: "a source stays as it is", body: `{"event":"e","context":{"Librato":{"source":"web-1:8080 é"}}}`, events: []string{"e|web-1:8080 é|1"}},
 	{name: "empty source is none", body: `{"event":"e","context":{"Librato":{"source":""},"source":"4"}}`, events: []string{"e|4|1"}},
 	{name: "number as source", body: `{"event":"e","context":{"Librato":{"source":42}}}`, events: []string{"e|42|1"}},
@@ -95,6 +119,31 @@ var decodeTests = []struct {
 	{name: "librato is no flag", body: `{"event":"e","integrations":{"librato":false}}`, events: []string{"e||1"}},
 	{name: "what browsers send is no list", body: `{"event":"e","integrations":{"Segment.io":true}}`, events: []string{"e||1"}},
 	{name: "the last integrations count", body: `{"event":"e","integrations":{"All":false,"Librato":false},"integrations":{}}`, events: []string{"e||1"}},
+	{name: "Librato is nothing but a key", body: `{"event":"e","integrations":{"All":false,"Librato":null}}`, events: []string{"e||1"}},
+	{name: "all is no boolean", body: `{"event":"e","integrations":{"All":0}}`, events: []string{"e||1"}},
+	{name: "the first spelling of all counts", body: `{"event":"e","integrations":{"all":null,"All":false}}`, events: []string{"e||1"}},
+	{name: "all by its letters", body: `{"event":"e","integrations":{"a_ll":false}}`},
+	{name: "context.all off", body: `{"event":"e","context":{"all":false}}`},
+	{name: "context.all off, integrations.all on", body: `{"event":"e","context":{"all":false},"integrations":{"All":true}}`},
+	{name: "context.all off, Librato on", body: `{"event":"e","context":{"all":false},"integrations":{"Librato":true}}`, events: []string{"e||1"}},
+	{name: "context.all on, integrations.all off", body: `{"event":"e","context":{"all":true},"integrations":{"All":false}}`, events: []string{"e||1"}},
+	{name: "context.Librato off", body: `{"event":"e","context":{"Librato":false}}`},
+	{name: "context.Librato off, but there are integrations", body: `{"event":"e","context":{"Librato":false},"integrations":{}}`, events: []string{"e||1"}},
+	{name: "options.all off", body: `{"event":"e","options":{"all":false},"context":{"all":true}}`},
+	{name: "options in place of context.all", body: `{"event":"e","options":{"x":1},"context":{"all":false}}`, events: []string{"e||1"}},
+	{name: "providers.all before options.all", body: `{"event":"e","options":{"all":true,"providers":{"all":false}}}`},
+	{name: "providers.all on before options.all", body: `{"event":"e","options":{"providers":{"all":true},"all":false}}`, events: []string{"e||1"}},
+	{name: "providers.Librato off", body: `{"event":"e","options":{"providers":{"Librato":false}}}`},
+	{name: "providers.librato is no flag", body: `{"event":"e","options":{"providers":{"librato":false}}}`, events: []string{"e||1"}},
+	{name: "providers before options itself", body: `{"event":"e","options":{"Librato":false,"providers":{"x":1}}}`, events: []string{"e||1"}},
+	{name: "providers that are nothing", body: `{"event":"e","options":{"Librato":false,"providers":null}}`},
+	{name: "integrations before providers", body: `{"event":"e","options":{"providers":{"Librato":false}},"integrations":{"x":true}}`, events: []string{"e||1"}},
+	{
+		name: "a batch's flags at second places", shape: shapeBatch,
+		body: `{"context":{"all":false},"batch":[{"type":"track","event":"e"},{"type":"track","event":"f","context":{"all":true}},` +
+			`{"type":"track","event":"g","options":{}},{"type":"track","event":"h","integrations":{"Librato":{}}}]}`,
+		events: []string{"f||1", "g||1", "h||1"},
+	},
 	{name: "off beats wrong", body: `{"event":"","integrations":{"Librato":false}}`},
 
 	// What a batch says for all.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,21 +87,44 @@ func parseNode(dec *json.Decoder) (node, error) {
 	}
 }
 
-// get returns the last member with the key, or null.
-func (n node) get(same func(string) bool) node {
+// field returns the last member with the key, or null.
+func (n node) field(key string) node {
 	found := node{kind: 'n'}
-	for i, key := range n.keys {
-		if same(key) {
+	for i, k := range n.keys {
+		if k == key {
 			found = n.values[i]
 		}
 	}
 	return found
 }
 
-func (n node) field(key string) node { return n.get(func(k string) bool { return k == key }) }
+var oracleNoise = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
-func (n node) fold(key string) node {
-	return n.get(func(k string) bool { return len(k) == len(key) && strings.EqualFold(k, key) })
+// find returns the member that obj-case finds: the first whose key is the name without what is neither letter nor digit, in any case.
+func (n node) find(name string) node {
+	for _, key := range n.keys {
+		if strings.ToLower(oracleNoise.ReplaceAllString(key, "")) == name {
+			return n.field(key)
+		}
+	}
+	return node{kind: 'n'}
+}
+
+func (n node) has(key string) bool { return slices.Contains(n.keys, key) }
+
+// given is what JavaScript takes for true.
+func (n node) given() bool {
+	switch n.kind {
+	case 'n', 'f':
+		return false
+	case '"':
+		return n.text != ""
+	case '0':
+		v, _ := strconv.ParseFloat(n.text, 64)
+		return v != 0
+	default:
+		return true
+	}
 }
 
 func (n node) string() string {
@@ -117,36 +141,56 @@ func (n node) source() string {
 	return n.string()
 }
 
-// sources returns the sources in their order.
-func (n node) sources() []string {
-	return []string{
-		n.field("integrations").fold("librato").field("source").source(),
-		n.field("context").fold("librato").field("source").source(),
-		n.field("options").fold("librato").field("source").source(),
-		n.field("context").field("source").source(),
-		n.field("options").field("source").source(),
+// contexts returns what stands for the context of a message, and then of its batch.
+func (n node) contexts(batch node) []node {
+	if n.field("options").given() || batch.field("options").given() {
+		return []node{n.field("options"), batch.field("options")}
 	}
+	return []node{n.field("context"), batch.field("context")}
 }
 
-func (n node) on(under node) bool {
-	flag := func(get func(node) node) byte {
-		for _, n := range []node{n, under} {
-			switch get(n.field("integrations")).kind {
-			case 't', '{':
-				return 't'
-			case 'f':
-				return 'f'
+// sourceOf returns the first source there is.
+func (n node) sourceOf(batch node) string {
+	integrations := []node{n.field("integrations"), batch.field("integrations")}
+	contexts := n.contexts(batch)
+	for _, place := range []func(node) node{
+		func(n node) node { return n.find("librato").field("source") },
+		func(n node) node { return n.find("source") },
+	} {
+		for _, n := range append(integrations, contexts...) {
+			if source := place(n).source(); source != "" {
+				return source
 			}
 		}
-		return 0
+		integrations = nil
 	}
-	switch flag(func(n node) node { return n.field("Librato") }) {
-	case 't':
-		return true
-	case 'f':
-		return false
+	return ""
+}
+
+func (n node) on(batch node) bool {
+	contexts := n.contexts(batch)
+	integrations := []node{n.field("integrations"), batch.field("integrations")}
+	providers := []node{contexts[0].find("providers"), contexts[1].find("providers")}
+	flags := contexts
+	for _, places := range [][]node{providers, integrations} {
+		if places[0].given() || places[1].given() {
+			flags = places
+		}
 	}
-	return flag(func(n node) node { return n.fold("all") }) != 'f'
+	for _, n := range flags {
+		if n.has("Librato") {
+			return n.field("Librato").kind != 'f'
+		}
+	}
+	for _, n := range slices.Concat(providers, contexts, integrations) {
+		switch n.find("all").kind {
+		case 't':
+			return true
+		case 'f':
+			return false
+		}
+	}
+	return true
 }
 
 var (
@@ -269,7 +313,7 @@ func oracleDecode(limits rules, s shape, webhook bool, typ callType, body []byte
 				name = "Loaded a " + what
 			}
 		}
-		value, valid := oracleValue(m.field("properties").fold("value"))
+		value, valid := oracleValue(m.field("properties").find("value"))
 		switch {
 		case typ != callUnknown && !limits.wanted[typ] && m.rawSize <= limits.maxMessageSize:
 			count(typ, outcomeIgnored)
@@ -294,15 +338,7 @@ func oracleDecode(limits rules, s shape, webhook bool, typ callType, body []byte
 			continue
 		}
 		e := oracleEvent{Type: calls[typ].name, Name: name, ID: m.field("messageId").string(), Value: value, Properties: map[string]any{}}
-		under := batch.sources()
-		for rank, source := range m.sources() {
-			if e.Source == "" {
-				e.Source = source
-			}
-			if e.Source == "" {
-				e.Source = under[rank]
-			}
-		}
+		e.Source = m.sourceOf(batch)
 		e.Time = oracleEventTime(m, batch, webhook, received)
 		for _, name := range limits.keep {
 			switch p := m.field("properties").field(name); p.kind {

@@ -70,34 +70,54 @@ func (r *resolver) resolve(c *content, key []byte, strict bool, received time.Ti
 	}
 }
 
-// forLibrato says whether a message is for Librato. What it says itself comes before what its batch says.
-func forLibrato(m *message, batch *destination) bool {
-	switch cmp.Or(m.integrations.librato, batch.integrations.librato) {
-	case flagTrue:
-		return true
-	case flagFalse:
-		return false
-	default:
-		return cmp.Or(m.integrations.all, batch.integrations.all) != flagFalse
+// contextOf returns what the context of a message says, and that of its batch, which goes below it. Where there are `options`, which old
+// SDKs sent, they stand in place of the whole context.
+func contextOf(m *message, batch *destination) (own, below *addressed) {
+	if m.options.given || batch.options.given {
+		return &m.options, &batch.options
 	}
+	return &m.context, &batch.context
+}
+
+// forLibrato says whether a message is for Librato. What it says itself comes before what its batch says.
+// Source: how Segment's destinations read flags.
+func forLibrato(m *message, batch *destination) bool {
+	own, below := contextOf(m, batch)
+	var librato flagValue
+	switch {
+	case m.integrations.given || batch.integrations.given:
+		librato = cmp.Or(m.integrations.librato, batch.integrations.librato)
+	case own.providers.given || below.providers.given:
+		librato = cmp.Or(own.providers.librato, below.providers.librato)
+	default:
+		librato = cmp.Or(own.librato, below.librato)
+	}
+	if librato != flagNone {
+		return librato == flagTrue
+	}
+	all := cmp.Or(own.providers.all, below.providers.all, own.all, below.all, m.integrations.all, batch.integrations.all)
+	return all != flagFalse
 }
 
 // sourceOf returns the source of a message, nil if there is none. Its place decides which of several counts; at each place that of
 // the message comes before that of the batch.
 // Source: where Segment's Librato destination looked.
 func sourceOf(m *message, batch *destination) []byte {
-	for _, source := range [...][]byte{
-		m.integrations.libratoSource, batch.integrations.libratoSource,
-		m.context.libratoSource, batch.context.libratoSource,
-		m.options.libratoSource, batch.options.libratoSource,
-		m.context.source, batch.context.source,
-		m.options.source, batch.options.source,
-	} {
-		if len(source) > 0 {
-			return source
-		}
+	own, below := contextOf(m, batch)
+	switch {
+	case len(m.integrations.libratoSource) > 0:
+		return m.integrations.libratoSource
+	case len(batch.integrations.libratoSource) > 0:
+		return batch.integrations.libratoSource
+	case len(own.libratoSource) > 0:
+		return own.libratoSource
+	case len(below.libratoSource) > 0:
+		return below.libratoSource
+	case len(own.source) > 0:
+		return own.source
+	default:
+		return below.source
 	}
-	return nil
 }
 
 // timeOf returns when a message's event happened. A client's clock may be wrong, so its timestamp is moved by the difference
