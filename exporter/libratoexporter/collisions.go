@@ -3,11 +3,6 @@
 
 package libratoexporter
 
-import (
-	"github.com/cespare/xxhash/v2"
-	"go.opentelemetry.io/collector/pdata/pcommon"
-)
-
 // slot is a stream's second: where values of different attributes must not meet.
 type slot struct {
 	name, source string
@@ -18,18 +13,6 @@ type slot struct {
 type attributeSet struct {
 	hash     uint64
 	collides bool
-}
-
-// hash returns the same for the same attributes in any order; the source is told apart by itself.
-func (c *converter) hash(attributes pcommon.Map) uint64 {
-	var sum uint64
-	for key, value := range attributes.All() {
-		if key != c.sourceAttribute {
-			// The multiplier (of splitmix64) keeps a=b, b=a and the like apart.
-			sum += (xxhash.Sum64String(key)*0x9e3779b97f4a7c15 ^ xxhash.Sum64String(text(value))) * 0xbf58476d1ce4e5b9
-		}
-	}
-	return sum
 }
 
 // dropCollisions refuses those samples of one metric, dst[first:], that have a stream and second in common and

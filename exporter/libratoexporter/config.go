@@ -159,6 +159,7 @@ type DeduplicationConfig struct {
 
 const (
 	minFlushInterval  = time.Second                    // the service's resolution
+	maxMaxFuture      = time.Hour                      // what is further ahead has a wrong clock, and the state has to know its periods
 	maxMaxAge         = librato.MaxAge - 5*time.Minute // a post takes its time
 	secondsAnInstance = 10                             // each instance needs a few seconds of the period to itself
 	maxPrefix         = 100                            // of the characters that a name may have
@@ -294,8 +295,8 @@ func (cfg *Config) validateTimes() error {
 	case cfg.MaxAge < period+cfg.FlushInterval:
 		errs = append(errs, fmt.Errorf("max_age: is %v; it must be at least gauges.period and flush_interval together, %v", cfg.MaxAge, period+cfg.FlushInterval))
 	}
-	if cfg.MaxFuture < 0 {
-		errs = append(errs, fmt.Errorf("max_future: is %v; it must not be negative", cfg.MaxFuture))
+	if cfg.MaxFuture < 0 || cfg.MaxFuture > maxMaxFuture {
+		errs = append(errs, fmt.Errorf("max_future: is %v; it must be from 0s to %v", cfg.MaxFuture, maxMaxFuture))
 	}
 	switch {
 	case cfg.Instance.Count < 1:

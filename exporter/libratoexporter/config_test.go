@@ -269,7 +269,11 @@ func TestValidate(t *testing.T) {
 		},
 		{
 			"negative max_future", func(cfg *Config) { cfg.MaxFuture = -time.Second },
-			"max_future: is -1s; it must not be negative",
+			"max_future: is -1s; it must be from 0s to 1h0m0s",
+		},
+		{
+			"max_future too long", func(cfg *Config) { cfg.MaxFuture = 61 * time.Minute },
+			"max_future: is 1h1m0s; it must be from 0s to 1h0m0s",
 		},
 		{
 			"no instances", func(cfg *Config) { cfg.Instance = InstanceConfig{} },

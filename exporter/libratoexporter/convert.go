@@ -41,6 +41,7 @@ type converter struct {
 	logger      *zap.Logger
 	tagsDropped sync.Once // the log line
 	scratches   sync.Pool
+	origins     *origins
 }
 
 // newConverter returns a converter for cfg, which is valid.
@@ -55,6 +56,7 @@ func newConverter(cfg *Config, telemetry *metadata.TelemetryBuilder, logger *zap
 		sums:            compileGlobs(cfg.SumMetrics),
 		telemetry:       telemetry,
 		logger:          logger,
+		origins:         newOrigins(),
 	}
 	if c.api.Tagged {
 		c.chosen = cfg.Tags.Attributes
@@ -73,6 +75,7 @@ type metricContext struct {
 	now      int64 // Unix seconds: the time of points without one
 	resource pcommon.Map
 	source   string // of the resource, for points without one
+	hash     uint64 // of the resource, see origins; 0: not asked for yet
 	event    bool   // from the segment receiver
 	name     string
 	kind     kind
@@ -94,7 +97,7 @@ func (c *converter) appendSamples(dst []sample, md pmetric.Metrics, now time.Tim
 	for i := range resources.Len() {
 		resource := resources.At(i)
 		m.resource = resource.Resource().Attributes()
-		m.source = c.resourceSource(m.resource)
+		m.source, m.hash = c.resourceSource(m.resource), 0
 		scopes := resource.ScopeMetrics()
 		for j := range scopes.Len() {
 			scope := scopes.At(j)
@@ -368,8 +371,11 @@ func (c *converter) appendSample(
 	} else if m.kind != kindAdding {
 		s.name = c.longName(m, attributes)
 	}
+	if m.kind != kindAdding {
+		s.origin = c.originOf(m, &s, attributes)
+	}
 	if m.apart {
-		m.scratch.sets = append(m.scratch.sets, c.hash(attributes))
+		m.scratch.sets = append(m.scratch.sets, s.origin.attributes)
 	}
 	return append(dst, s)
 }

@@ -74,7 +74,7 @@ func (d *disk) makeSure(s *state) error {
 	for _, list := range [][]*increment{s.open, s.sealed} {
 		for _, inc := range list {
 			if !d.isSure(inc) && inc.state != stateDone {
-				d.set(inc.key, appendIncrement(nil, inc, &inc.value))
+				d.set(inc.key, appendIncrement(nil, inc, &staged{inc.value, inc.second}))
 				delete(d.unsure, inc.key)
 			}
 		}

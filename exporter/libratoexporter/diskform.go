@@ -152,10 +152,10 @@ func splitTags(joined string) []librato.Tag {
 
 // appendIncrement appends, after the version: kind, start, period, second, opened (varints), count, sum, min, max, and
 // the stream's name, source and tags, each with its length.
-func appendIncrement(dst []byte, inc *increment, value *librato.Summary) []byte {
-	st := inc.stream
+func appendIncrement(dst []byte, inc *increment, as *staged) []byte {
+	st, value := inc.stream, &as.value
 	dst = append(dst, formWritten, byte(st.kind))
-	for _, n := range [...]int64{inc.start, inc.period, inc.second, inc.opened} {
+	for _, n := range [...]int64{inc.start, inc.period, as.second, inc.opened} {
 		dst = binary.AppendVarint(dst, n)
 	}
 	dst = binary.AppendUvarint(dst, value.Count)

@@ -50,13 +50,14 @@ func newExporter(cfg *Config, set exporter.Settings) (*libratoExporter, error) {
 		return nil, err
 	}
 	refusals := newRefusals(set.Logger, telemetry)
+	convert := newConverter(cfg, telemetry, set.Logger)
 	return &libratoExporter{
 		cfg:       cfg,
 		set:       set,
 		telemetry: telemetry,
 		refusals:  refusals,
-		convert:   newConverter(cfg, telemetry, set.Logger),
-		journal:   newJournal(cfg, set.Logger, telemetry, refusals),
+		convert:   convert,
+		journal:   newJournal(cfg, set.Logger, telemetry, refusals, convert.origins),
 		now:       time.Now,
 	}, nil
 }

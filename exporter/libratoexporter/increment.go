@@ -12,15 +12,26 @@ type increment struct {
 	stream *stream
 	start  int64 // of its period, Unix seconds; for a stream that does not add up, its second
 	period int64 // seconds: its length
-	second int64 // Unix seconds: the one that it is posted with, see schedule.go
+	second int64 // Unix seconds: the one that it is posted with, see schedule.go; of a counter, that of its last reading
 	due    int64 // nanoseconds: the tick that seals it; of one found on disk, when its second has passed
 	opened int64 // nanoseconds
 	value  librato.Summary
 
 	state  incrementState
-	staged librato.Summary // value and what the commit under way adds
-	commit uint64          // the commit that last touched it
-	key    string          // on disk; empty without storage
+	staged staged // value and what the commit under way adds
+	commit uint64 // the commit that last touched it
+	key    string // on disk; empty without storage
+}
+
+// holds says whether a second is among those from the first to the last reading of a counter.
+func (inc *increment) holds(second int64) bool {
+	return inc.stream.kind == kindCounter && second > inc.start && second <= max(inc.second, inc.staged.second)
+}
+
+// staged is what an increment will be when the commit under way is kept.
+type staged struct {
+	value  librato.Summary
+	second int64
 }
 
 // incrementState only ever goes forward.

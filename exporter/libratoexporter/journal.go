@@ -50,7 +50,9 @@ type call struct {
 	err     error
 }
 
-func newJournal(cfg *Config, logger *zap.Logger, telemetry *metadata.TelemetryBuilder, refusals *refusals) *journal {
+func newJournal(
+	cfg *Config, logger *zap.Logger, telemetry *metadata.TelemetryBuilder, refusals *refusals, origins *origins,
+) *journal {
 	j := &journal{
 		logger:    logger,
 		telemetry: telemetry,
@@ -59,7 +61,7 @@ func newJournal(cfg *Config, logger *zap.Logger, telemetry *metadata.TelemetryBu
 		state:     newState(cfg),
 		ids:       idLog{window: int64(cfg.Deduplication.Window), maxIDs: cfg.Deduplication.MaxEntries},
 	}
-	j.staging.state = &j.state
+	j.staging.state, j.staging.origins = &j.state, origins
 	return j
 }
 

@@ -299,7 +299,7 @@ func TestGroupWithAFullCall(t *testing.T) {
 // incrementOf is an increment of one event as it stands on disk.
 func incrementOf(start, second int64) []byte {
 	inc := increment{stream: &stream{name: "x"}, start: start, period: 60, second: second, value: librato.SummaryOf(1)}
-	return appendIncrement(nil, &inc, &inc.value)
+	return appendIncrement(nil, &inc, &staged{inc.value, second})
 }
 
 // What does not decode is set aside and said, once; the rest is recovered.
@@ -531,7 +531,7 @@ func TestDatedIDsGoAsOthersCome(t *testing.T) {
 	telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	d := &memoryDisk{entries: map[string][]byte{}}
-	j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry))
+	j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry), newOrigins())
 	now := noon.UnixNano()
 	require.NoError(t, j.open(t.Context(), d, now))
 	first := uint64(1)
@@ -569,7 +569,7 @@ func stateV1(t *testing.T) map[string][]byte {
 		withStorage(cfg)
 		telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 		require.NoError(t, err)
-		j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry))
+		j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry), newOrigins())
 		require.NoError(t, j.open(t.Context(), d, now))
 		if api == APIMeasurements {
 			tags := string(appendTagSet(nil, []pair{{"env", "prod"}, {"source", "Web 1"}}))
@@ -654,7 +654,7 @@ func TestReadsStateV1(t *testing.T) {
 func secondOfLateEvent(t *testing.T) int64 {
 	t.Helper()
 	s := newSchedule(time.Minute, 10*time.Second, 110*time.Minute, 0, 1)
-	second, _, ok := s.place(0, int64(5*time.Minute+500*time.Millisecond), &usedSeconds{maxRanges: 1})
+	second, _, ok := s.place(0, int64(5*time.Minute+500*time.Millisecond), &usedSeconds{maxRanges: 1}, nil)
 	require.True(t, ok)
 	return second
 }
@@ -671,7 +671,7 @@ func FuzzRecover(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		if inc, err := decodeIncrement(value); err == nil {
-			again, err := decodeIncrement(appendIncrement(nil, inc, &inc.value))
+			again, err := decodeIncrement(appendIncrement(nil, inc, &staged{inc.value, inc.second}))
 			require.NoError(t, err)
 			assert.Equal(t, incrementKey(inc), incrementKey(again))
 		}
@@ -687,7 +687,7 @@ func FuzzRecover(f *testing.F) {
 			withStorage(cfg)
 			telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 			require.NoError(t, err)
-			j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry))
+			j := newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry), newOrigins())
 			if err := j.open(t.Context(), d, noon.UnixNano()); err != nil {
 				require.Equal(t, keyVersion, key)
 				continue

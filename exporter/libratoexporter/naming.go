@@ -93,12 +93,16 @@ func (c *converter) longName(m *metricContext, attributes pcommon.Map) string {
 // maxTexts bounds the names and tag sets that a scratch remembers.
 const maxTexts = 4096
 
+// maxTextBytes bounds them in bytes.
+const maxTextBytes = 4 << 20
+
 // scratch is what one call works with, so that names and tag sets seen before cost no allocation.
 // Between calls it holds on to no pdata.
 type scratch struct {
 	pairs []pair
 	text  []byte
 	texts map[string]string // copies of what text held before
+	size  int               // bytes of these
 	sets  []uint64          // attributes of the samples of one metric, hashed
 	slots map[slot]attributeSet
 }
@@ -108,10 +112,12 @@ func (t *scratch) intern() (s string, seen bool) {
 	if s, ok := t.texts[string(t.text)]; ok {
 		return s, true
 	}
-	if len(t.texts) >= maxTexts {
+	if len(t.texts) >= maxTexts || t.size+len(t.text) > maxTextBytes {
 		clear(t.texts)
+		t.size = 0
 	}
 	s = string(t.text)
+	t.size += len(s)
 	t.texts[s] = s
 	return s, false
 }

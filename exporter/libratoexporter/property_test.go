@@ -159,7 +159,6 @@ type world struct {
 	readings map[secondOf]*event // the first for each
 	posted   map[secondOf]bool
 	refusals map[reason]int
-	setClock bool
 	age      int // generation
 	healed   bool
 	clash    error // two increments shared a second
@@ -212,7 +211,7 @@ func (w *world) start() {
 	telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 	require.NoError(w.t, err)
 	w.logs = logs
-	w.journal = newJournal(w.cfg, zap.New(core), telemetry, &refusals{logger: zap.New(core), telemetry: telemetry})
+	w.journal = newJournal(w.cfg, zap.New(core), telemetry, &refusals{logger: zap.New(core), telemetry: telemetry}, newOrigins())
 	w.journal.state.batch = pick(w, 1, 3, 300)
 	w.disk.fail = ""
 	require.NoError(w.t, w.journal.open(context.Background(), w.disk, w.now))
@@ -271,7 +270,6 @@ func (w *world) step(d time.Duration) {
 		w.stepped = sum
 		w.now += int64(d)
 		if d.Abs() > 10*time.Minute {
-			w.setClock = true // then streams may be forgotten
 			w.age++
 		}
 	}
@@ -402,7 +400,7 @@ func (w *world) rules(e *event) (may map[reason]bool, must reason) {
 		return nil, reasonInTheFuture
 	}
 	if e.kind != kindAdding {
-		return map[reason]bool{reasonSecondTaken: w.posted[secondOf{w.keyOf(e), e.time}] || w.setClock}, ""
+		return map[reason]bool{reasonSecondTaken: w.posted[secondOf{w.keyOf(e), e.time}]}, ""
 	}
 	p := periodOf{e.time - e.time%int64(w.cfg.Gauges.Period/time.Second), int64(w.cfg.Gauges.Period / time.Second)}
 	flush, count := int64(w.cfg.FlushInterval/time.Second), int64(w.cfg.Instance.Count)

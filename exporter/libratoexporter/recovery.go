@@ -109,12 +109,16 @@ func (r *recovery) increment(inc *increment) {
 	st := s.streams.add(fresh) // what is on disk was taken: a smaller max_streams must not lose it
 	st.used = r.now
 	inc.stream = st
-	inc.due = inc.second * int64(time.Second) // after many starts its second may be ahead of the clock
+	inc.due = inc.second * int64(time.Second) // the clock may have been ahead, or its second after many starts
 	if st.kind == kindAdding {
 		// Its second was saved with it. Should that entry be lost, the increment still keeps its second.
 		s.used.handOut(inc.start, inc.period, inc.second)
 	}
 	s.addSealed(inc)
+	if inc.due > r.now {
+		st.ahead++
+		s.ahead = append(s.ahead, inc)
+	}
 }
 
 // join adds up increments that a change of api brought to one second of one stream: tags told them apart.
@@ -137,7 +141,7 @@ func (r *recovery) join(ctx context.Context) error {
 		into.value.Add(inc.value)
 		joined = append(joined, inc)
 		ops = append(ops,
-			storage.SetOperation(into.key, appendIncrement(nil, into, &into.value)), storage.DeleteOperation(inc.key))
+			storage.SetOperation(into.key, appendIncrement(nil, into, &staged{into.value, into.second})), storage.DeleteOperation(inc.key))
 	}
 	if len(ops) == 0 {
 		return nil

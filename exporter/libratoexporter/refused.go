@@ -27,7 +27,7 @@ const (
 	reasonTypeConflict              = librato.ReasonTypeConflict // the service knows the metric as another type
 	reasonOutOfRange         reason = "out_of_range"             // past 1e126, or the sum would be
 	reasonUnsupportedType    reason = "unsupported_type"         // the service has no fit for it
-	reasonAttributeCollision reason = "attribute_collision"      // name_attributes leaves points of one metric apart by nothing
+	reasonAttributeCollision reason = "attribute_collision"      // readings of several origins would become one stream
 	reasonEmptyName          reason = "empty_name"
 	reasonTooManyStreams     reason = "too_many_streams" // a new stream beyond max_streams
 	reasonSecondTaken        reason = "second_taken"     // its second was sent already, and does not add up
@@ -76,6 +76,14 @@ func (r *refusals) points(why reason, values uint64) {
 		values = 1
 	}
 	r.telemetry.ExporterLibratoPointsRefused.Add(context.Background(), int64(values), withReason(why))
+}
+
+// collision says that readings of another origin are refused, and what tells the two apart.
+func (r *refusals) collision(st *stream, apart string) {
+	// The stream is part of the message, since that is what is sampled by.
+	r.logger.Warn("two origins would become one stream, the second is refused: "+st.key,
+		zap.String("metric", st.name), zap.String("source", st.sourceText()), zap.String("told_apart_by", apart),
+		zap.String("detail", "make what tells them apart part of the source (source_fallbacks), of the tags, or of the name"))
 }
 
 // measurement reports a measurement that will not be sent, or not again, with the points that it holds. words are

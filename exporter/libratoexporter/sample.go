@@ -23,5 +23,6 @@ type sample struct {
 	event  bool            // from the segment receiver: Segment's rule for names applies (":" becomes "-")
 	time   int64           // Unix seconds, floored
 	value  librato.Summary // Count 1 for a plain value
+	origin origin          // zero for what adds up
 	id     uint64          // the receiver's hash of the message id; 0: none
 }

@@ -90,12 +90,17 @@ func (s *schedule) start(second int64) int64 {
 
 // place returns the second and the instant of sealing for an increment of the period at start that is opened now, or
 // false when the period has no tick, or no second, left.
-func (s *schedule) place(start, now int64, used *usedSeconds) (second, due int64, ok bool) {
+//
+// taken has seconds that the stream sent for something else; it may be nil.
+func (s *schedule) place(start, now int64, used *usedSeconds, taken *secondSet) (second, due int64, ok bool) {
 	k, _ := slices.BinarySearch(s.offsets, now-start*int64(time.Second)+1)
 	if k == len(s.offsets) {
 		return 0, 0, false
 	}
 	second = used.free(start, s.period, start+s.index+int64(k)*s.count, s.count)
+	for taken != nil && second < start+s.period && taken.contains(second) {
+		second = used.free(start, s.period, second+s.count, s.count)
+	}
 	if second >= start+s.period {
 		return 0, 0, false
 	}

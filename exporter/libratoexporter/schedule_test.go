@@ -22,7 +22,7 @@ func memoryJournal(tb testing.TB, cfg *Config) *journal {
 	tb.Helper()
 	telemetry, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 	require.NoError(tb, err)
-	return newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry))
+	return newJournal(cfg, zap.NewNop(), telemetry, newRefusals(zap.NewNop(), telemetry), newOrigins())
 }
 
 // The default schedule is the one that DESIGN.md describes: 6 ticks in time and 48 late ones up to max_age.
@@ -188,16 +188,32 @@ func TestSecondSet(t *testing.T) {
 		want[second] = true
 		newest = max(newest, second)
 	}
-	assert.True(t, s.contains(newest-2*window), "what is before the window counts as in it")
-	s.add(newest - 2*window)
-	s.add(newest + 10*window)
-	assert.False(t, s.contains(newest+10*window-1))
+	// The clock is set back, and forth: what was added near either time is still known.
+	for _, step := range []int64{-10 * window, 10 * window, 0} {
+		at := newest + step
+		assert.Equal(t, want[at], s.contains(at))
+		s.add(at)
+		s.add(at - 100)
+		assert.True(t, s.contains(at-100))
+		assert.False(t, s.contains(at-window-200))
+		want[at], want[at-100] = true, true
+	}
+	for second, added := range want {
+		if second > newest-window+100 || second < newest-2*window {
+			require.Equal(t, added, s.contains(second))
+		}
+	}
+	require.Len(t, s.windows, 3)
+	s.add(newest + 20*window)
+	require.Len(t, s.windows, 3)
+	assert.True(t, s.contains(newest), "the one that was used last stays")
+	assert.False(t, s.contains(newest-10*window))
 }
 
 // A second that falls out of the window as another comes marks no other one.
 func TestSecondSetAtTheEndOfItsWindow(t *testing.T) {
 	s := newSecondSet(7200)
-	first, last := int64(1_700_000_000/64*64), int64(len(s.words))
+	first, last := int64(1_700_000_000/64*64), s.words
 	for _, back := range []int64{last - 1, last, last + 1} {
 		s.add(first)
 		s.add(first - back*64 + 5)

@@ -18,7 +18,8 @@ var errFull = errors.New("max_increments reached: Librato takes less than comes 
 // staging is what one commit makes of the state: begin, stage for each call, then keep or undo. In between, with storage,
 // comes the transaction on disk. It is used again for the next commit, so that folding allocates nothing.
 type staging struct {
-	state *state
+	state   *state
+	origins *origins
 
 	number  uint64       // of the commit
 	before  int          // len(state.open) before it
@@ -28,6 +29,15 @@ type staging struct {
 	refused []refusedPoint
 	copies  int // points whose message id is known
 	evicted int // ids that had to go early
+
+	collisions []collision
+}
+
+// collision is a reading that is refused because its stream has another origin.
+type collision struct {
+	stream *stream
+	origin origin // of the reading
+	values uint64 // that it stands for
 }
 
 // begin starts a commit.
@@ -35,6 +45,7 @@ func (c *staging) begin() {
 	c.number++
 	c.before = len(c.state.open)
 	c.touched, c.floors, c.newIDs, c.refused = c.touched[:0], c.floors[:0], c.newIDs[:0], c.refused[:0]
+	c.collisions = c.collisions[:0]
 	c.copies, c.evicted = 0, 0
 }
 
@@ -62,8 +73,12 @@ func (c *staging) add(p *sample, now int64, at time.Time) reason {
 	if st == nil {
 		return why
 	}
-	if st.kind != p.kind {
+	if st.kind != p.kind && !s.changeKind(st, p.kind) {
 		return reasonKindConflict
+	}
+	if p.origin != (origin{}) && !st.comesFrom(p.origin, now) {
+		c.collisions = append(c.collisions, collision{st, p.origin, p.value.Count})
+		return ""
 	}
 	var id uint64
 	if p.id != 0 {
@@ -80,22 +95,24 @@ func (c *staging) add(p *sample, now int64, at time.Time) reason {
 	if len(s.open) > known && st.kind == kindAdding && s.used.unsaved(inc.start, inc.period) && !slices.Contains(c.floors, inc.start) {
 		c.floors = append(c.floors, inc.start)
 	}
-	value := p.value
-	if st.kind != kindCounter { // of a counter the last reading counts
-		value = inc.value
-		if inc.commit == c.number {
-			value = inc.staged
-		}
-		value.Add(p.value)
-		if math.Abs(value.Sum) > librato.MaxValue {
+	as := staged{inc.value, inc.second}
+	if inc.commit == c.number {
+		as = inc.staged
+	}
+	switch {
+	case st.kind != kindCounter:
+		as.value.Add(p.value)
+		if math.Abs(as.value.Sum) > librato.MaxValue {
 			return reasonOutOfRange
 		}
+	case p.time >= as.second: // the last reading counts
+		as = staged{p.value, p.time}
 	}
 	if inc.commit != c.number {
 		inc.commit = c.number
 		c.touched = append(c.touched, inc)
 	}
-	inc.staged = value
+	inc.staged = as
 	if id != 0 {
 		c.evicted += s.ids.Add(id, at)
 		c.newIDs = append(c.newIDs, id)
@@ -106,7 +123,10 @@ func (c *staging) add(p *sample, now int64, at time.Time) reason {
 // keep makes what was staged the state, and reports what was refused.
 func (c *staging) keep(to *refusals) {
 	for _, inc := range c.touched {
-		inc.value = inc.staged
+		if inc.value = inc.staged.value; inc.staged.second > inc.second {
+			inc.second = inc.staged.second
+			inc.due = max(inc.due, inc.second*int64(time.Second)+c.state.flush)
+		}
 	}
 	for _, start := range c.floors {
 		c.state.used.save(start, c.state.schedule.period)
@@ -115,6 +135,14 @@ func (c *staging) keep(to *refusals) {
 		to.point(&c.refused[i])
 	}
 	clear(c.refused) // its strings belong to the calls
+	for _, r := range c.collisions {
+		to.points(reasonAttributeCollision, r.values)
+		if !r.stream.collision {
+			r.stream.collision = true
+			to.collision(r.stream, c.origins.apart(r.stream.origin, r.origin))
+		}
+	}
+	clear(c.collisions)
 	to.duplicates(c.copies)
 	to.evicted(c.evicted)
 }
@@ -124,6 +152,7 @@ func (c *staging) undo() {
 	s := c.state
 	for _, inc := range slices.Backward(s.open[c.before:]) {
 		inc.stream.open = inc.stream.open[:len(inc.stream.open)-1]
+		s.streams.idleIfDone(inc.stream)
 	}
 	clear(s.open[c.before:])
 	s.open = s.open[:c.before]

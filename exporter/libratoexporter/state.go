@@ -28,6 +28,7 @@ type state struct {
 	keyed             bool // with storage: increments have keys
 
 	open        []*increment // in the order of opening
+	ahead       []*increment // recovered ones whose second has not passed: the clock was set back since
 	sealed      []*increment // in the order of sealing; what is done goes with the next seal
 	unconfirmed int          // how many of sealed are not done
 	fast        int          // increments of streams that do not add up opened since the last flush
@@ -64,6 +65,12 @@ func (s *state) incrementOf(st *stream, second, now int64) (*increment, reason) 
 	if inc := s.openOf(st, second); inc != nil {
 		return inc, ""
 	}
+	if st.taken != nil && st.kind != kindAdding && st.taken.contains(second) {
+		return nil, reasonSecondTaken
+	}
+	if inc := s.foldsInto(st, second); inc != nil {
+		return inc, ""
+	}
 	inc := &increment{
 		stream: st, start: second, period: s.schedule.period,
 		second: second, due: second*int64(time.Second) + s.flush, opened: now,
@@ -71,20 +78,18 @@ func (s *state) incrementOf(st *stream, second, now int64) (*increment, reason) 
 	if st.kind == kindAdding {
 		inc.start = s.schedule.start(second)
 		var ok bool
-		if inc.second, inc.due, ok = s.schedule.place(inc.start, now, &s.used); !ok {
+		if inc.second, inc.due, ok = s.schedule.place(inc.start, now, &s.used, st.taken); !ok {
 			return nil, reasonTooOld
 		}
 		s.used.handOut(inc.start, inc.period, inc.second)
 	} else {
-		if st.taken != nil && st.taken.contains(second) {
-			return nil, reasonSecondTaken
-		}
 		s.fast++
 	}
 	if s.keyed {
 		inc.key = incrementKey(inc)
 	}
 	st.used = now
+	s.streams.busy(st)
 	st.open = append(st.open, inc)
 	s.open = append(s.open, inc)
 	return inc, ""
@@ -92,16 +97,48 @@ func (s *state) incrementOf(st *stream, second, now int64) (*increment, reason) 
 
 // openOf returns the open increment that a point of the stream belongs to, nil if there is none.
 func (s *state) openOf(st *stream, second int64) *increment {
-	start := second
 	if st.kind == kindAdding {
-		start = s.schedule.start(second)
+		second = s.schedule.start(second)
 	}
 	for _, inc := range slices.Backward(st.open) { // nearly always the newest
-		if inc.start == start {
+		if inc.start == second || inc.holds(second) {
 			return inc
 		}
 	}
 	return nil
+}
+
+// foldsInto returns the open increment of another second of the period that a reading joins while the service is away,
+// nil if it gets one of its own. So an outage costs a stream of readings no more than it costs one of events.
+func (s *state) foldsInto(st *stream, second int64) *increment {
+	if st.kind == kindAdding || !st.awaitsAnswer() {
+		return nil
+	}
+	start := s.schedule.start(second)
+	for _, inc := range slices.Backward(st.open) {
+		if s.schedule.start(inc.start) == start {
+			return inc
+		}
+	}
+	return nil
+}
+
+// changeKind makes the stream one of another kind, if nothing of it waits.
+func (s *state) changeKind(st *stream, to kind) bool {
+	if st.waits() {
+		return false
+	}
+	if st.kind == kindAdding && st.taken == nil {
+		// Which seconds were sent for it is not known, but they are among those that are used of each period.
+		st.taken = newSecondSet(s.maxAge + s.maxFuture)
+		for _, r := range s.used.ranges {
+			for second := r.start; second <= r.sealed; second++ {
+				st.taken.add(second)
+			}
+		}
+	}
+	st.kind = to
+	return true
 }
 
 // wouldOpen returns how many increments the samples need that are not open yet, at most. It is only asked near the bound,
@@ -118,7 +155,7 @@ func (s *state) wouldOpen(samples []sample) int {
 		if p.kind == kindAdding {
 			start = s.schedule.start(p.time)
 		}
-		if st := s.streams.known(p); st == nil || s.openOf(st, p.time) == nil {
+		if st := s.streams.known(p); st == nil || s.openOf(st, p.time) == nil && s.foldsInto(st, p.time) == nil {
 			fresh[place{aliasOf(p), start}] = struct{}{}
 		}
 	}
@@ -154,13 +191,14 @@ func (s *state) waiting(now int64, most int) []*increment {
 // costs one increment a stream and period, and no more.
 func (s *state) seal(now int64, most int, mayPost func(*increment) bool) {
 	s.sealed = slices.DeleteFunc(s.sealed, func(inc *increment) bool { return inc.state == stateDone })
-	room := most - len(s.sealed)
+	s.passAhead(now)
+	room := most - (len(s.sealed) - len(s.ahead))
 	if room <= 0 {
 		return
 	}
 	var due []*increment
 	for _, inc := range s.open {
-		if inc.due <= now && inc.stream.unconfirmed == 0 && mayPost(inc) {
+		if inc.due <= now && !inc.stream.awaitsAnswer() && mayPost(inc) {
 			due = append(due, inc)
 		}
 	}
@@ -169,6 +207,20 @@ func (s *state) seal(now int64, most int, mayPost func(*increment) bool) {
 		due = due[:room]
 	}
 	s.sealThese(due)
+}
+
+// passAhead takes note of increments whose second has passed by now. Until then they wait, but for no answer.
+func (s *state) passAhead(now int64) {
+	if len(s.ahead) == 0 {
+		return
+	}
+	s.ahead = slices.DeleteFunc(s.ahead, func(inc *increment) bool {
+		passed := inc.due <= now || inc.state == stateDone
+		if passed {
+			inc.stream.ahead--
+		}
+		return passed
+	})
 }
 
 // sealAll seals every increment, due or not.
@@ -188,13 +240,17 @@ func (s *state) addSealed(inc *increment) {
 	st := inc.stream
 	inc.state = stateSealed
 	st.unconfirmed++
+	s.streams.busy(st)
 	if st.kind == kindAdding {
 		s.used.seal(inc.start, inc.period, inc.second)
-	} else {
-		if st.taken == nil {
-			st.taken = newSecondSet(s.maxAge + s.maxFuture)
-		}
+	} else if st.taken == nil {
+		st.taken = newSecondSet(s.maxAge + s.maxFuture)
+	}
+	if st.taken != nil {
 		st.taken.add(inc.second)
+		if st.kind != kindAdding {
+			st.taken.add(inc.start) // which is in its key on disk
+		}
 	}
 	s.sealed = append(s.sealed, inc)
 	s.unconfirmed++
@@ -208,6 +264,7 @@ func (s *state) dropClosed(incs []*increment) {
 		if st := inc.stream; st.closed > 0 {
 			st.open = slices.DeleteFunc(st.open, closed)
 			st.closed = 0
+			s.streams.idleIfDone(st)
 		}
 	}
 	if len(incs) > 0 {
@@ -221,6 +278,7 @@ func (s *state) settle(incs []*increment) {
 		inc.state = stateDone
 		inc.stream.unconfirmed--
 		s.unconfirmed--
+		s.streams.idleIfDone(inc.stream)
 	}
 }
 
@@ -259,5 +317,5 @@ func (s *state) oldestUnconfirmed() int64 {
 // forget lets go of streams that were idle for long, and of what is known of periods long gone; these it returns.
 func (s *state) forget(now int64) []usedRange {
 	s.streams.forget(now - int64(idleStream))
-	return s.used.forget()
+	return s.used.forget(now / int64(time.Second))
 }

@@ -195,7 +195,7 @@ func TestOldestPeriodsAreForgotten(t *testing.T) {
 		u.handOut(start, 60, start+1)
 	}
 	var gone []int64
-	for _, r := range u.forget() {
+	for _, r := range u.forget(300) {
 		gone = append(gone, r.start)
 	}
 	assert.Equal(t, []int64{60, 120}, gone)
@@ -203,7 +203,7 @@ func TestOldestPeriodsAreForgotten(t *testing.T) {
 		_, found := u.find(start, 60)
 		assert.True(t, found, start)
 	}
-	assert.Empty(t, u.forget())
+	assert.Empty(t, u.forget(300))
 }
 
 // What is opened exactly at a tick is sealed by the next one: that tick may be under way.
@@ -218,12 +218,12 @@ func TestOpenedAtATick(t *testing.T) {
 		{10 * time.Second, 1, 20 * time.Second},
 		{time.Minute, 6, 70 * time.Second},
 	} {
-		second, due, ok := s.place(0, int64(tt.now), &usedSeconds{maxRanges: 1})
+		second, due, ok := s.place(0, int64(tt.now), &usedSeconds{maxRanges: 1}, nil)
 		require.True(t, ok)
 		assert.Equal(t, tt.second, second, tt.now)
 		assert.Equal(t, int64(tt.due), due, tt.now)
 	}
-	_, _, ok := s.place(0, int64(110*time.Minute), &usedSeconds{maxRanges: 1})
+	_, _, ok := s.place(0, int64(110*time.Minute), &usedSeconds{maxRanges: 1}, nil)
 	assert.False(t, ok, "the last tick has passed")
 }
 

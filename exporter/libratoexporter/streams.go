@@ -4,12 +4,26 @@
 package libratoexporter
 
 import (
+	"container/list"
 	"math/bits"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/otelcol-segment/otelcol-segment/internal/librato"
+)
+
+// originSilence is how long the origin of a stream has to be silent before another one takes its place. Until then two that
+// send every minute are told apart.
+const originSilence = 2 * time.Minute
+
+const (
+	// maxSpellings bounds the bytes of the spellings that are remembered.
+	maxSpellings = 16 << 20
+	// maxSpelling is the longest that is remembered: what is longer is cleaned each time, and pushes out no others.
+	maxSpelling = 1 << 10
 )
 
 // stream is one name and source (or tag set) in Librato, in the spelling that was seen first.
@@ -24,9 +38,35 @@ type stream struct {
 	open        []*increment // at most one a period, the newest last
 	closed      int          // how many of these are open no more, until state.dropClosed has gone through them
 	unconfirmed int          // increments that are sealed and not yet confirmed or refused
+	ahead       int          // how many of these wait for their second to pass
+	taken       *secondSet   // seconds that were sent; nil if it always added up
 	used        int64        // nanoseconds: when it last opened an increment
-	taken       *secondSet   // kindAveraging, kindCounter: seconds that were sealed
-	forgotten   bool         // no longer in streams.byKey
+
+	origin    origin // of its readings; zero: not known
+	seen      int64  // nanoseconds: when something of that origin last came
+	collision bool   // another origin was told
+
+	idle      *list.Element // in streams.idle; nil: something waits
+	forgotten bool          // no longer in streams.byKey
+}
+
+// waits says whether anything of the stream is not confirmed.
+func (st *stream) waits() bool { return len(st.open) > 0 || st.unconfirmed > 0 }
+
+// awaitsAnswer says whether anything of the stream is being posted.
+func (st *stream) awaitsAnswer() bool { return st.unconfirmed > st.ahead }
+
+// comesFrom says whether the stream's readings have that origin. If it had none for long, it has that one from now on.
+func (st *stream) comesFrom(o origin, now int64) bool {
+	if st.origin != o {
+		silence := now - st.seen
+		if st.origin != (origin{}) && silence < int64(originSilence) && silence > -int64(originSilence) {
+			return false
+		}
+		st.origin, st.collision = o, false
+	}
+	st.seen = now
+	return true
 }
 
 // sourceText is the source, or the tags, for a log line.
@@ -48,17 +88,21 @@ func aliasOf(p *sample) alias { return alias{p.name, p.source, p.event} }
 // streams finds the stream of a data point. To clean a name costs more than the rest of folding, so each spelling is
 // cleaned once and remembered.
 type streams struct {
-	aliases    map[alias]*stream // at most four times maxStreams
+	aliases    map[alias]*stream // at most four times maxStreams, and of bounded size; some are of forgotten streams
+	aliasBytes int               // of the names and sources in these
 	byKey      map[string]*stream
+	idle       *list.List // of *stream: those of which nothing waits, the one that was so for longest first
 	maxStreams int
 	prefix     string
 	api        *librato.API
+	dropped    bool // a stream, since aliases were last gone through
 }
 
 func newStreams(cfg *Config) streams {
 	return streams{
 		aliases:    map[alias]*stream{},
 		byKey:      map[string]*stream{},
+		idle:       list.New(),
 		maxStreams: cfg.MaxStreams,
 		prefix:     cfg.MetricPrefix,
 		api:        cfg.api(),
@@ -68,7 +112,12 @@ func newStreams(cfg *Config) streams {
 func (t *streams) count() int { return len(t.byKey) }
 
 // known returns the stream of a sample in a spelling that was seen before, else nil.
-func (t *streams) known(p *sample) *stream { return t.aliases[aliasOf(p)] }
+func (t *streams) known(p *sample) *stream {
+	if st := t.aliases[aliasOf(p)]; st != nil && !st.forgotten {
+		return st
+	}
+	return nil
+}
 
 // of returns the sample's stream, a new one if need be; or why there is none. The kind is the caller's to compare.
 func (t *streams) of(p *sample) (*stream, reason) {
@@ -91,16 +140,29 @@ func (t *streams) of(p *sample) (*stream, reason) {
 	st := t.byKey[streamKey(&fresh)]
 	switch {
 	case st != nil:
-	case len(t.byKey) >= t.maxStreams:
+	case len(t.byKey) >= t.maxStreams && !t.makeRoom():
 		return nil, reasonTooManyStreams
 	default:
 		st = t.add(&fresh)
 	}
-	if len(t.aliases) >= 4*t.maxStreams {
-		clear(t.aliases) // whoever comes again is cleaned again
-	}
-	t.aliases[alias{strings.Clone(p.name), strings.Clone(p.source), p.event}] = st
+	t.remember(p, st)
 	return st, ""
+}
+
+// remember notes that the spelling of a sample is one of the stream's.
+func (t *streams) remember(p *sample, st *stream) {
+	size := len(p.name) + len(p.source)
+	if size > maxSpelling {
+		return
+	}
+	if len(t.aliases) >= 4*t.maxStreams || t.aliasBytes+size > maxSpellings {
+		clear(t.aliases) // whoever comes again is cleaned again
+		t.aliasBytes = 0
+	}
+	known := len(t.aliases)
+	if t.aliases[alias{strings.Clone(p.name), strings.Clone(p.source), p.event}] = st; len(t.aliases) > known {
+		t.aliasBytes += size
+	}
 }
 
 // add returns the stream with fresh's name and source if there is one, else a new one, whatever maxStreams is.
@@ -113,29 +175,67 @@ func (t *streams) add(fresh *stream) *stream {
 		key:    key,
 		name:   strings.Clone(fresh.name), // what is cleaned may share the memory of pdata
 		source: strings.Clone(fresh.source),
-		tags:   fresh.tags,
+		tags:   slices.Clone(fresh.tags),
 		kind:   fresh.kind,
 		id:     bits.RotateLeft64(xxhash.Sum64String(strings.ToLower(fresh.name)), 32),
 	}
+	for i, tag := range st.tags {
+		st.tags[i] = librato.Tag{Name: strings.Clone(tag.Name), Value: strings.Clone(tag.Value)}
+	}
 	t.byKey[key] = st
+	st.idle = t.idle.PushBack(st)
 	return st
 }
 
-// forget drops the streams that opened no increment since then and have none.
-func (t *streams) forget(since int64) {
-	known := len(t.byKey)
-	for key, st := range t.byKey {
-		if st.used < since && len(st.open) == 0 && st.unconfirmed == 0 {
-			delete(t.byKey, key)
-			st.forgotten = true
-		}
+// busy notes that something of the stream waits.
+func (t *streams) busy(st *stream) {
+	if st.idle != nil {
+		t.idle.Remove(st.idle)
+		st.idle = nil
 	}
-	if len(t.byKey) == known {
+}
+
+// idleIfDone notes that nothing of the stream waits, if that is so.
+func (t *streams) idleIfDone(st *stream) {
+	if st.idle == nil && !st.waits() {
+		st.idle = t.idle.PushBack(st)
+	}
+}
+
+// makeRoom forgets the stream that was idle for longest, if one is.
+func (t *streams) makeRoom() bool {
+	oldest := t.idle.Front()
+	if oldest == nil {
+		return false
+	}
+	t.drop(oldest.Value.(*stream))
+	return true
+}
+
+func (t *streams) drop(st *stream) {
+	t.busy(st)
+	delete(t.byKey, st.key)
+	st.forgotten = true
+	t.dropped = true
+}
+
+// forget drops the streams of which nothing waits and that opened no increment since then, and the spellings of dropped ones.
+func (t *streams) forget(since int64) {
+	for oldest := t.idle.Front(); oldest != nil; oldest = t.idle.Front() {
+		st := oldest.Value.(*stream)
+		if st.used >= since {
+			break
+		}
+		t.drop(st)
+	}
+	if !t.dropped {
 		return
 	}
+	t.dropped = false
 	for a, st := range t.aliases {
 		if st.forgotten {
 			delete(t.aliases, a)
+			t.aliasBytes -= len(a.name) + len(a.source)
 		}
 	}
 }

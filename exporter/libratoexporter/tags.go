@@ -35,6 +35,10 @@ func (c *converter) tagSet(m *metricContext, attributes pcommon.Map, source stri
 		}
 	}
 	t.pairs = append(t.pairs, c.fixedTags...)
+	if source != "" { // "Source" is the same tag to the service
+		others := slices.DeleteFunc(t.pairs[1:], func(p pair) bool { return strings.EqualFold(p.key, librato.SourceTag) })
+		t.pairs = t.pairs[:1+len(others)]
+	}
 	if len(t.pairs) == 0 {
 		t.pairs = append(t.pairs, pair{librato.SourceTag, librato.Unassigned})
 	}

@@ -19,7 +19,7 @@ type usedRange struct {
 // usedSeconds holds the ranges of recent periods, ascending by start. It is the floor under new increments.
 type usedSeconds struct {
 	ranges    []usedRange
-	maxRanges int // the oldest go first, by number and not by age, so that a clock step forgets none
+	maxRanges int
 }
 
 func (u *usedSeconds) find(start, period int64) (int, bool) {
@@ -96,12 +96,16 @@ func (u *usedSeconds) seal(start, period, second int64) {
 	}
 }
 
-// forget drops the oldest ranges beyond what is kept, and returns them.
-func (u *usedSeconds) forget() []usedRange {
-	if len(u.ranges) <= u.maxRanges {
-		return nil
+// forget drops ranges beyond what is kept, those furthest from now first, and returns them. A clock that is hours ahead
+// for days must not have those forgotten that are used when it is set back, so what is kept is counted, not dated.
+func (u *usedSeconds) forget(now int64) (gone []usedRange) {
+	for len(u.ranges) > u.maxRanges {
+		i := 0
+		if last := len(u.ranges) - 1; u.ranges[last].start-now > now-u.ranges[0].start {
+			i = last
+		}
+		gone = append(gone, u.ranges[i])
+		u.ranges = slices.Delete(u.ranges, i, i+1)
 	}
-	gone := slices.Clone(u.ranges[:len(u.ranges)-u.maxRanges])
-	u.ranges = slices.Delete(u.ranges, 0, len(gone))
 	return gone
 }
