@@ -109,10 +109,13 @@ func variables(t *testing.T, config string) []string {
 	require.NoError(t, err)
 	var env []string
 	for _, match := range regexp.MustCompile(`\$\{env:(\w+)`).FindAllStringSubmatch(string(text), -1) {
-		env = append(env, match[1]+"="+strings.ToLower(match[1]))
+		value := strings.ToLower(match[1])
+		if strings.HasSuffix(match[1], "ENDPOINT") {
+			value = "http://127.0.0.1:8089"
+		}
+		env = append(env, match[1]+"="+value)
 	}
-	return append(env, "STATE_DIRECTORY="+t.TempDir(), "LIBRATO_ENDPOINT=http://127.0.0.1:8089", "LOG_LEVEL=warn",
-		"OTLP_ENDPOINT=http://127.0.0.1:4318")
+	return append(env, "STATE_DIRECTORY="+t.TempDir(), "LOG_LEVEL=warn")
 }
 
 var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
