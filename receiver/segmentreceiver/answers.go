@@ -3,8 +3,8 @@
 
 package segmentreceiver
 
-// Success is exactly status 200 with a JSON object, and errors have code and message: other answers make one SDK or another
-// send everything again.
+// Success is exactly status 200 with a JSON object, and errors have code and message: other answers make one SDK or
+// another send everything again.
 
 import (
 	"encoding/json"
@@ -43,7 +43,8 @@ func bodyRefusal(err error) *refusal {
 		message := "the body is larger than max_request_body_size, " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
 		return &refusal{http.StatusBadRequest, "body_too_large", message}
 	}
-	return &refusal{http.StatusBadRequest, "invalid_body", "the body ended early, came too slowly or could not be decompressed"}
+	const message = "the body ended early, came too slowly or could not be decompressed"
+	return &refusal{http.StatusBadRequest, "invalid_body", message}
 }
 
 // pipelineRefusal says what the client is told when the pipeline returned err:
@@ -76,8 +77,8 @@ func (r *segmentReceiver) succeed(w http.ResponseWriter, req *http.Request, kind
 	_, _ = w.Write(success)
 }
 
-// takesImage says whether a client asks for an image, as an img element does, or for anything. One that asks for nothing gets JSON, as
-// from all paths.
+// takesImage says whether a client asks for an image, as an img element does, or for anything. One that asks for
+// nothing gets JSON, as from all paths.
 func takesImage(accept string) bool {
 	for kind := range strings.SplitSeq(accept, ",") {
 		kind = strings.TrimSpace(kind)

@@ -98,8 +98,8 @@ func (r *segmentReceiver) checkSender(q *request, req *http.Request) error {
 	return nil
 }
 
-// checkSignature checks a webhook's signature. Segment's webhooks carry no write key, the signature is what counts. Of an array
-// it covers the first message.
+// checkSignature checks a webhook's signature. Segment's webhooks carry no write key, the signature is what counts.
+// Of an array it covers the first message.
 func (r *segmentReceiver) checkSignature(q *request, req *http.Request) error {
 	secret, signed := string(r.config.Webhook.Get().SharedSecret), q.buf
 	if q.decoder.shape == shapeArray {

@@ -14,13 +14,14 @@ type call struct {
 	name string
 	// short is the path that analytics.js uses.
 	short string
-	// title returns what Segment's Librato destination named the gauge of a message, empty if the message lacks what it takes.
-	// It may append to texts what it puts together. Calls without a title never become data points; they are acknowledged.
+	// title returns what Segment's Librato destination named the gauge of a message, empty if the message lacks what
+	// it takes. It may append to texts what it puts together. Calls without a title never become data points; they
+	// are acknowledged.
 	title func(m *message, texts *[]byte) []byte
 }
 
-// calls has one row for each type of call. Its routes and short form, the names of its data points, whether `events` may name it,
-// and its telemetry follow from the row.
+// calls has one row for each type of call. Its routes and short form, the names of its data points, whether `events`
+// may name it, and its telemetry follow from the row.
 // Source: Segment's HTTP Tracking API; analytics-next's plugins/segmentio.
 var calls = [...]call{
 	callUnknown: {name: "unknown"},

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestCallsShareNothing: two calls with one name or short form, or with one of the paths for batches, would answer for each other.
+// TestCallsShareNothing: two calls with one name or short form, or with one of the paths for batches, would answer
+// for each other.
 func TestCallsShareNothing(t *testing.T) {
 	paths := len(newRoutes(&Config{}))
 	assert.Equal(t, 4+3*(len(calls)-1), paths, "a path of one call is that of another, or of batches")

@@ -18,7 +18,8 @@ import (
 
 // decoders returns the readers of compressed bodies that are not confighttp's own.
 func decoders(config *Config) (options []confighttp.ToServerOption) {
-	asItIs := func(io.ReadCloser) (io.ReadCloser, error) { return nil, nil } //nolint:nilnil // confighttp's way to leave the body alone
+	// This is how confighttp is told to leave a body alone.
+	asItIs := func(io.ReadCloser) (io.ReadCloser, error) { return nil, nil } //nolint:nilnil // see above
 	for encoding, d := range map[string]struct {
 		enabledBy string
 		open      func(body io.ReadCloser) (io.ReadCloser, error)
@@ -34,8 +35,8 @@ func decoders(config *Config) (options []confighttp.ToServerOption) {
 	return options
 }
 
-// newZstdDecoder returns what decompresses zstd. It unpacks whole bodies: to unpack one as it arrives takes a window whose size its first
-// bytes say, of any number of megabytes.
+// newZstdDecoder returns what decompresses zstd. It unpacks whole bodies: to unpack one as it arrives takes a window
+// whose size its first bytes say, of any number of megabytes.
 func newZstdDecoder(config *Config) (*zstd.Decoder, error) {
 	const window = 8 << 20 // as encoders name it, even for a small body
 	return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(max(config.MaxRequestBodySize, window))))
@@ -60,8 +61,8 @@ func (r *segmentReceiver) unpack(q *request, req *http.Request) error {
 	return nil
 }
 
-// gzipReader decompresses a body. What it wraps is pooled, since its tables are large, and of a library that is faster than the one
-// that confighttp takes (BenchmarkGzip).
+// gzipReader decompresses a body. What it wraps is pooled, since its tables are large, and of a library that is
+// faster than the one that confighttp takes (BenchmarkGzip).
 type gzipReader struct {
 	reader *gzip.Reader // nil once it is closed
 }

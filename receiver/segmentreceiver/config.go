@@ -70,7 +70,8 @@ type WriteKeyConfig struct {
 
 var _ confmap.ScalarUnmarshaler = (*WriteKeyConfig)(nil)
 
-// UnmarshalScalar takes the bare string. What YAML takes for a number is refused, since it does not say how it was written.
+// UnmarshalScalar takes the bare string. What YAML takes for a number is refused, since it does not say how it was
+// written.
 func (c *WriteKeyConfig) UnmarshalScalar(scalar confmap.ScalarValue) error {
 	switch raw := scalar.GetRaw().(type) {
 	case nil, map[string]any:
@@ -79,14 +80,15 @@ func (c *WriteKeyConfig) UnmarshalScalar(scalar confmap.ScalarValue) error {
 		c.Key = configopaque.String(raw)
 		return nil
 	default:
-		return errors.New("a write key that looks like a number or a boolean has to stand as `key: …`, in quotes or from ${env:…}")
+		return errors.New("a write key that looks like a number or a boolean has to be written as `key: …`, " +
+			"in quotes or from ${env:…}")
 	}
 }
 
 // DeduplicationConfig says how long and how many message ids are remembered.
 type DeduplicationConfig struct {
-	// Enabled leaves out messages whose write key and messageId were taken before. (Not a configoptional.Optional: ids may
-	// be forwarded without being remembered here.)
+	// Enabled leaves out messages whose write key and messageId were taken before. (Not a configoptional.Optional:
+	// ids may be forwarded without being remembered here.)
 	Enabled bool `mapstructure:"enabled"`
 	// Window is how long an id is remembered.
 	Window time.Duration `mapstructure:"window"`
@@ -127,9 +129,10 @@ func (t *EventType) UnmarshalText(text []byte) error {
 type MetricType string
 
 const (
-	MetricTypeGauge     MetricType = "gauge"     // Segment's Librato destination made gauges
-	MetricTypeSum       MetricType = "sum"       // delta, not monotonic, for backends that add sums up but not gauges
-	MetricTypeHistogram MetricType = "histogram" // delta, without buckets, for backends that want the number of events as well
+	MetricTypeGauge MetricType = "gauge" // Segment's Librato destination made gauges
+	MetricTypeSum   MetricType = "sum"   // delta, not monotonic, for backends that add sums up but not gauges
+	// Delta, without buckets, for backends that want the number of events as well.
+	MetricTypeHistogram MetricType = "histogram"
 )
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -169,7 +172,8 @@ func (c *Config) Validate() error {
 	}
 	// The largest request has to fit beside others, packed and unpacked.
 	if largest := 2*c.MaxRequestBodySize + messageHold*int64(c.MaxMessages); c.MaxInFlightBytes < 2*largest {
-		fail("max_in_flight_bytes", "must be at least %d, twice what one request of max_request_body_size and max_messages may hold", 2*largest)
+		fail("max_in_flight_bytes", "must be at least %d: twice what a request of max_request_body_size and max_messages "+
+			"may hold", 2*largest)
 	}
 
 	keys := make(map[configopaque.String]int, len(c.WriteKeys))
@@ -222,7 +226,8 @@ func (c *Config) Validate() error {
 			fail("webhook.path", "must begin with a slash and not with /v1/, for example /webhook")
 		}
 		if w.SharedSecret == "" && len(c.WriteKeys) > 0 {
-			fail("webhook.shared_secret", "must be set, since write_keys is: a webhook carries no write key, so anybody could send there")
+			fail("webhook.shared_secret", "must be set, since write_keys is set: "+
+				"a webhook carries no write key, so anybody could send there")
 		}
 	}
 	if c.PublicURL != "" {

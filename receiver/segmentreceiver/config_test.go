@@ -111,7 +111,7 @@ func TestValidate(t *testing.T) {
 		{"webhook without secret", func(c *Config) {
 			c.WriteKeys = []WriteKeyConfig{{Key: "a"}}
 			c.Webhook = configoptional.Some(WebhookConfig{Path: "/hook"})
-		}, "webhook.shared_secret: must be set, since write_keys is"},
+		}, "webhook.shared_secret: must be set, since write_keys is set"},
 		{"public_url without scheme", func(c *Config) { c.PublicURL = "events.example.com" }, "public_url: must be an http or https URL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

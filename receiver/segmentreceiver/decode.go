@@ -111,8 +111,8 @@ func newRules(config *Config) rules {
 
 // decoder reads the body of a request into content. It allocates only while it grows.
 //
-// A key that is given twice in an object counts as the last of them. Where keys of several spellings mean the same, see means, the
-// spelling that comes first in the object counts alone.
+// A key that is given twice in an object counts as the last of them. Where keys of several spellings mean the same,
+// see means, the spelling that comes first in the object counts alone.
 type decoder struct {
 	rules
 	content
@@ -375,8 +375,8 @@ func (d *decoder) readMessage(i, element int, typ callType) int {
 	return i
 }
 
-// endMessage keeps the message, size bytes long, or counts it. What is wrong with it is for resolve to judge, which knows whether it
-// is for Librato at all.
+// endMessage keeps the message, size bytes long, or counts it. What is wrong with it is for resolve to judge, which
+// knows whether it is for Librato at all.
 func (d *decoder) endMessage(m *message, size int) {
 	element := int(m.index)
 	wrong := func(o outcome, field, text string) *problem { return &problem{element, o, field, text} }
@@ -384,7 +384,8 @@ func (d *decoder) endMessage(m *message, size int) {
 	switch {
 	case m.wrong != nil:
 	case size > d.maxMessageSize:
-		m.wrong = wrong(outcomeTooLarge, "", fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize))
+		text := fmt.Sprintf("%d bytes, more than the %d that a message may have", size, d.maxMessageSize)
+		m.wrong = wrong(outcomeTooLarge, "", text)
 	case m.typ == callUnknown && !m.hasType:
 		m.wrong = wrong(outcomeUnknownType, "type", "missing")
 	case m.typ == callUnknown:
@@ -396,8 +397,8 @@ func (d *decoder) endMessage(m *message, size int) {
 	}
 }
 
-// echo is an object of the message before. The messages of a batch come from one SDK and mostly have the same context, and an
-// object that is byte for byte what one was before says the same.
+// echo is an object of the message before. The messages of a batch come from one SDK and mostly have the same
+// context, and an object that is byte for byte what one was before says the same.
 type echo struct {
 	object []byte // as sent; nil: none, or it was not JSON
 	says   addressed
@@ -651,8 +652,8 @@ func (d *decoder) readProviders(i int, says *flags) int {
 	return i
 }
 
-// readFlag notes the value at i if its key is a flag. `Librato` has to be spelt so; a value of it that is no boolean turns on, but one
-// of `all` says nothing.
+// readFlag notes the value at i if its key is a flag. `Librato` has to be spelt so; a value of it that is no boolean
+// turns on, but one of `all` says nothing.
 func (d *decoder) readFlag(key []byte, i int, says *flags, all *spelling) {
 	c := d.scan.body[i]
 	switch {

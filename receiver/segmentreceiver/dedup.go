@@ -64,8 +64,9 @@ func (d *deduplicator) claim(c *claim, events []event, now time.Time) (wait <-ch
 	return nil
 }
 
-// touch has the ids of all events fetched into the cache at the same time, where claim would wait for one after the other. What it
-// returns means nothing; without inlining nobody notices that it is not used.
+// touch reads what claim will read, so that the processor fetches the memory of many ids at once: claim alone would wait
+// for one after the other. What touch returns means nothing. It is not inlined, or the compiler would see that nobody
+// uses it, and leave the reads out.
 //
 //go:noinline
 func (d *deduplicator) touch(events []event) (touched uint64) {

@@ -59,6 +59,8 @@ func createDefaultConfig() component.Config {
 	}
 }
 
-func createMetrics(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Metrics) (receiver.Metrics, error) {
+func createMetrics(
+	_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Metrics,
+) (receiver.Metrics, error) {
 	return newReceiver(cfg.(*Config), set, next)
 }

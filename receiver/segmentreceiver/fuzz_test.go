@@ -130,8 +130,8 @@ func compareWithOracle(t *testing.T, r *reading, body []byte, s shape, typ callT
 	}
 }
 
-// FuzzHandler sends whatever it finds to every route of the server as it runs, packed or not, with a known write key or signature or
-// another: no panic, no 5xx, every answer is JSON or the pixel, and no memory stays behind.
+// FuzzHandler sends whatever it finds to every route of the server as it runs, packed or not, with a known write key
+// or signature or another: no panic, no 5xx, every answer is JSON or the pixel, and no memory stays behind.
 func FuzzHandler(f *testing.F) {
 	cfg := goldenConfig()
 	cfg.MaxRequestBodySize = 64 << 10

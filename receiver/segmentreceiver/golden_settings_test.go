@@ -23,8 +23,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// settingTests has one case for each setting that the README documents: the setting as a user writes it, what is sent, and
-// what becomes of it, answers and data points.
+// settingTests has one case for each setting that the README documents: the setting as a user writes it, what is
+// sent, and what becomes of it, answers and data points.
 var settingTests = []struct {
 	setting string
 	yaml    string
@@ -304,7 +304,8 @@ func preflight(origin, header, want string) func(*testing.T, *testReceiver) []st
 	}
 }
 
-// rawRequest writes text to a connection and waits until the receiver closes it; of an answer it returns the first line.
+// rawRequest writes text to a connection and waits until the receiver closes it; of an answer it returns the first
+// line.
 func rawRequest(text string) func(*testing.T, *testReceiver) []string {
 	return func(t *testing.T, tr *testReceiver) []string {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", tr.listener.Addr().String())

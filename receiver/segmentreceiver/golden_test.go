@@ -40,8 +40,8 @@ func goldenConfig() *Config {
 	return cfg
 }
 
-// TestGolden sends each testdata/golden/NAME.http, received at testReceived, and compares what reaches the pipeline with
-// NAME.yaml. To add a case, write the request and run the test with -update; then read what it wrote.
+// TestGolden sends each testdata/golden/NAME.http, received at testReceived, and compares what reaches the pipeline
+// with NAME.yaml. To add a case, write the request and run the test with -update; then read what it wrote.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "golden", "*.http"))
 	require.NoError(t, err)

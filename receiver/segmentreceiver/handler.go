@@ -41,7 +41,10 @@ type request struct {
 }
 
 func (r *segmentReceiver) newRequest() *request {
-	return &request{decoder: decoder{rules: newRules(r.config)}, builder: newMetricsBuilder(r.config, r.settings.BuildInfo.Version)}
+	return &request{
+		decoder: decoder{rules: newRules(r.config)},
+		builder: newMetricsBuilder(r.config, r.settings.BuildInfo.Version),
+	}
 }
 
 // recycle gives q back, unless it has grown far beyond what this request needed.
@@ -133,8 +136,8 @@ func (r *segmentReceiver) read(q *request, req *http.Request) error {
 	return nil
 }
 
-// readBody reads the body, or what stands for it in a pixel's query, into q.buf. Memory follows what was received, not what was
-// announced.
+// readBody reads the body, or what stands for it in a pixel's query, into q.buf. Memory follows what was received,
+// not what was announced.
 func (r *segmentReceiver) readBody(q *request, req *http.Request) error {
 	q.buf = q.buf[:0]
 	limit := r.config.MaxRequestBodySize
@@ -160,7 +163,8 @@ func (r *segmentReceiver) readBody(q *request, req *http.Request) error {
 		if err != nil {
 			return bodyRefusal(err)
 		}
-		if sum := q.held.sum(); int64(len(q.buf)) >= sum && !r.memory.take(req.Context(), &q.held, max(sum, int64(len(q.buf))-sum)) {
+		size, sum := int64(len(q.buf)), q.held.sum()
+		if size >= sum && !r.memory.take(req.Context(), &q.held, max(sum, size-sum)) {
 			return r.overloaded(q)
 		}
 	}
@@ -222,7 +226,7 @@ func (r *segmentReceiver) checkMessages(q *request, req *http.Request) error {
 	return &refusal{http.StatusBadRequest, code, text}
 }
 
-// hashIDs gives the events the hashes by which repeats are known: here, and to the exporters.
+// hashIDs gives events the hashes by which repeats are known: here, and to the exporters.
 func (q *request) hashIDs(here, forwarded bool) {
 	q.hasher.SetKey(q.sender)
 	for i := range q.resolver.events {
@@ -265,7 +269,8 @@ func (r *segmentReceiver) claim(ctx context.Context, q *request) error {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return &refusal{http.StatusServiceUnavailable, "undecided", "another request with the same message is not decided yet"}
+			const message = "another request with the same message is not decided yet"
+			return &refusal{http.StatusServiceUnavailable, "undecided", message}
 		}
 	}
 }
@@ -285,7 +290,8 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 			q.tally.add(events[i].typ, outcomePipeline)
 		}
 		r.telemetry.countMessages(ctx, &q.tally)
-		r.warn(troublePipeline, q, "the pipeline refused events; clients are told to repeat them unless the error is permanent", zap.Error(err))
+		r.warn(troublePipeline, q,
+			"the pipeline refused events; clients are told to repeat them unless the error is permanent", zap.Error(err))
 		return pipelineRefusal(err)
 	}
 	for i := range events {
@@ -299,8 +305,8 @@ func (r *segmentReceiver) consume(ctx context.Context, q *request) error {
 	return nil
 }
 
-// deliverWithin is deliver, but gives up waiting after webhookLimit. Then the pipeline goes on, and q with it: the claim stays
-// until it decides, so that the sender's repeat counts only if it refuses.
+// deliverWithin is deliver, but gives up waiting after webhookLimit. Then the pipeline goes on, and q with it: the
+// claim stays until it decides, so that the sender's repeat counts only if it refuses.
 func (r *segmentReceiver) deliverWithin(ctx context.Context, q *request) error {
 	if r.deliveries.Add(1) > maxDeliveries {
 		r.deliveries.Add(-1)

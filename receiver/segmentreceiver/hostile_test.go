@@ -80,7 +80,8 @@ func hostileBodies() map[string]string {
 	}
 }
 
-// TestNoBodyIsAmplified: what is allocated for a request, all that is garbage again included, is a small multiple of its body.
+// TestNoBodyIsAmplified: what is allocated for a request, all that is garbage again included, is a small multiple of
+// its body.
 func TestNoBodyIsAmplified(t *testing.T) {
 	cfg := func(c *Config) {
 		c.Events = []EventType{"track", "page"}
@@ -278,7 +279,7 @@ func TestWhatNetHTTPAnswers(t *testing.T) {
 		"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":                               "HTTP/1.1 200 OK",
 		"POST /v1/track HTTP/1.1\r\n\r\n":                                                          "HTTP/1.1 400 Bad Request: missing required Host header",
 		"POST /v1/track HTTP/3.0\r\nHost: x\r\n\r\n":                                               "HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version",
-		"POST /v1/track HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 1<<20+8192) + "\r\n\r\n": "HTTP/1.1 431 Request Header Fields Too Large",
+		"POST /v1/track HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", maxHeader+8192) + "\r\n\r\n": "HTTP/1.1 431 Request Header Fields Too Large",
 	} {
 		assert.Equal(t, want, rawRequest(text)(t, tr)[0])
 	}

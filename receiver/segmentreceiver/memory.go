@@ -18,8 +18,9 @@ const (
 	messageHold = 1 << 10
 )
 
-// memory bounds the bytes that all requests hold at once: bodies as far as they were received, and what is made of them. A quarter of
-// it is set aside for the first 64 KiB of each request, so that large bodies that arrive slowly do not keep small ones out.
+// memory bounds the bytes that all requests hold at once: bodies as far as they were received, and what is made of
+// them. A quarter of it is set aside for the first 64 KiB of each request, so that large bodies that arrive slowly do
+// not keep small ones out.
 type memory struct {
 	patience time.Duration // how long a request waits for others to give back
 

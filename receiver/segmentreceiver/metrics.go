@@ -48,8 +48,8 @@ func newMetricsBuilder(config *Config, version string) metricsBuilder {
 	}
 }
 
-// build returns the events as metrics of one resource. Nothing of what it returns belongs to the builder, to the events or to the
-// request's body.
+// build returns the events as metrics of one resource. Nothing of what it returns belongs to the builder, to the
+// events or to the request's body.
 func (b *metricsBuilder) build(events []event, properties []property, resource []resourceAttribute) pmetric.Metrics {
 	for i := range events {
 		n := b.groupNamed(events[i].name)

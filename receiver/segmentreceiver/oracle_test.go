@@ -100,7 +100,8 @@ func (n node) field(key string) node {
 
 var oracleNoise = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
-// find returns the member that obj-case finds: the first whose key is the name without what is neither letter nor digit, in any case.
+// find returns the member that obj-case finds: the first whose key is the name without what is neither letter nor
+// digit, in any case.
 func (n node) find(name string) node {
 	for _, key := range n.keys {
 		if strings.ToLower(oracleNoise.ReplaceAllString(key, "")) == name {

@@ -118,10 +118,19 @@ func (r *segmentReceiver) Start(ctx context.Context, host component.Host) error 
 	return nil
 }
 
+// maxHeader is the size of a request's header, the pixel's query included. It is held as long as the request is.
+const maxHeader = 64 << 10
+
 // newServer returns confighttp's server around handle.
 func (r *segmentReceiver) newServer(ctx context.Context, host component.Host) (*http.Server, error) {
 	options := append(decoders(r.config), confighttp.WithErrorHandler(r.refuseEarly))
-	return r.config.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, http.HandlerFunc(r.handle), options...)
+	handler := http.HandlerFunc(r.handle)
+	server, err := r.config.ToServer(ctx, host.GetExtensions(), r.settings.TelemetrySettings, handler, options...)
+	if err != nil {
+		return nil, err
+	}
+	server.MaxHeaderBytes = maxHeader
+	return server, nil
 }
 
 // Shutdown takes no more requests, and waits for those under way until ctx ends.

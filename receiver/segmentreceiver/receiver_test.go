@@ -133,8 +133,8 @@ func TestBuffersThatGrewAreGivenUp(t *testing.T) {
 	}
 }
 
-// TestTheTraceOfTheClientGoesOn sends the header of a trace to a receiver that makes no traces itself, which is the collector's
-// default, and to one that does.
+// TestTheTraceOfTheClientGoesOn sends the header of a trace to a receiver that makes no traces itself, which is the
+// collector's default, and to one that does.
 func TestTheTraceOfTheClientGoesOn(t *testing.T) {
 	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 	tracing := componenttest.NewTelemetry()

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// event is a message that becomes a data point. Its bytes belong to the request's body, to the decoder or to the resolver.
+// event is a message that becomes a data point. Its bytes belong to the request's body, to the decoder or to the
+// resolver.
 type event struct {
 	name       []byte  // as sent; a page's or screen's as Segment's Librato destination named it
 	source     []byte  // empty: the default, which is the cleaned name
@@ -32,8 +33,8 @@ type resolver struct {
 	texts  []byte // names that were put together
 }
 
-// resolve appends what becomes an event to r.events, and counts the other messages in t. key is the request's write key; if
-// strict, a message that carries another is refused.
+// resolve appends what becomes an event to r.events, and counts the other messages in t. key is the request's write
+// key; if strict, a message that carries another is refused.
 func (r *resolver) resolve(c *content, key []byte, strict bool, received time.Time, t *tally) {
 	now := received.UnixNano()
 	for i := range c.messages {
@@ -70,8 +71,8 @@ func (r *resolver) resolve(c *content, key []byte, strict bool, received time.Ti
 	}
 }
 
-// contextOf returns what the context of a message says, and that of its batch, which goes below it. Where there are `options`, which old
-// SDKs sent, they stand in place of the whole context.
+// contextOf returns what the context of a message says, and that of its batch, which goes below it. Where there are
+// `options`, which old SDKs sent, they stand in place of the whole context.
 func contextOf(m *message, batch *destination) (own, below *addressed) {
 	if m.options.given || batch.options.given {
 		return &m.options, &batch.options
@@ -99,8 +100,8 @@ func forLibrato(m *message, batch *destination) bool {
 	return all != flagFalse
 }
 
-// sourceOf returns the source of a message, nil if there is none. Its place decides which of several counts; at each place that of
-// the message comes before that of the batch.
+// sourceOf returns the source of a message, nil if there is none. Its place decides which of several counts; at each
+// place that of the message comes before that of the batch.
 // Source: where Segment's Librato destination looked.
 func sourceOf(m *message, batch *destination) []byte {
 	own, below := contextOf(m, batch)
@@ -120,8 +121,8 @@ func sourceOf(m *message, batch *destination) []byte {
 	}
 }
 
-// timeOf returns when a message's event happened. A client's clock may be wrong, so its timestamp is moved by the difference
-// between when it says that it sent and when that was received.
+// timeOf returns when a message's event happened. A client's clock may be wrong, so its timestamp is moved by the
+// difference between when it says that it sent and when that was received.
 func timeOf(m *message, c *content, received int64) int64 {
 	if m.timestamp != 0 && m.original != 0 {
 		return m.timestamp // Segment has corrected it

@@ -14,10 +14,10 @@ import (
 
 // scanner walks JSON without building a tree. It knows nothing of what the JSON means.
 //
-// Its methods take the position of a value in body and return the position after it, or -1 when the JSON cannot be followed:
-// failure then says where and why. What can be followed although it is not JSON, like the NaN that Python writes, is noted
-// as a flaw, and reading goes on. The end of body is padded with zeros, so that a byte, or sixteen, can be read at any position
-// up to its end without a check.
+// Its methods take the position of a value in body and return the position after it, or -1 when the JSON cannot be
+// followed: failure then says where and why. What can be followed although it is not JSON, like the NaN that Python
+// writes, is noted as a flaw, and reading goes on. The end of body is padded with zeros, so that a byte, or sixteen,
+// can be read at any position up to its end without a check.
 type scanner struct {
 	body    []byte // with its padding
 	size    int    // without it
@@ -59,7 +59,7 @@ func (s *scanner) notJSON(i int, what string) {
 	}
 }
 
-// end checks that nothing but space follows the value that ended at i. It returns -1 if it does.
+// end returns the end of the body if nothing but white space follows the value that ended at i, and -1 otherwise.
 func (s *scanner) end(i int) int {
 	if i >= 0 {
 		if i = s.space(i); i < s.size {
@@ -78,8 +78,8 @@ func (s *scanner) space(i int) int {
 	return i
 }
 
-// first enters the object at i and returns its first member: the key, and where the value begins. If there is none, more is
-// false and value the position after the object, or -1. So this goes through an object:
+// first enters the object at i and returns its first member: the key, and where the value begins. If there is none,
+// more is false and value the position after the object, or -1. So this goes through an object:
 //
 //	for key, i, more = s.first(i); more; key, i, more = s.next(i) {
 //		i = … // the position after the value at i
@@ -151,8 +151,8 @@ func (s *scanner) firstElement(i int) (value int, more bool) {
 	return i, true
 }
 
-// nextElement returns where the element after the one that ended at i begins. If there is none, more is false and value the
-// position after the array, or -1. A negative i is returned as it is.
+// nextElement returns where the element after the one that ended at i begins. If there is none, more is false and
+// value the position after the array, or -1. A negative i is returned as it is.
 func (s *scanner) nextElement(i int) (value int, more bool) {
 	if i < 0 {
 		return i, false
@@ -281,7 +281,7 @@ key:
 	goto value
 }
 
-// skipWord reads a number or one of the words that JSON knows, and those that some clients write although it does not.
+// skipWord reads a number, true, false or null, and the words that some clients write although they are not JSON.
 func (s *scanner) skipWord(i int) int {
 	b := s.body
 	switch c := b[i]; {
@@ -350,8 +350,8 @@ func (s *scanner) skipDigits(i int) int {
 func special(b []byte) uint64 {
 	const ones = 0x0101010101010101
 	x := binary.LittleEndian.Uint64(b)
-	// With the second bit flipped the quote, 0x22, is the space, control characters are still below it, and the space above:
-	// one test for both.
+	// Flipping the second lowest bit swaps the quote, 0x22, with the space, 0x20, and leaves control characters below both.
+	// So one comparison, with 0x21, finds quotes and control characters, and no spaces.
 	return (((x ^ ones*2) - ones*0x21) | ((x ^ ones*'\\') - ones) | x) & (ones * 0x80)
 }
 
@@ -359,7 +359,6 @@ func special(b []byte) uint64 {
 func (s *scanner) str(i int) (next int, escaped bool) {
 	b := s.body
 	for {
-		// Sixteen bytes a turn: a tenth less for a whole batch.
 		for {
 			w := b[i : i+16 : i+16]
 			if m := special(w); m != 0 {

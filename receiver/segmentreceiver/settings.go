@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// handleSettings answers GET /v1/projects/{writeKey}/settings, which analytics.js asks its CDN for, and 404 to all else.
+// handleSettings answers GET /v1/projects/{writeKey}/settings, which analytics.js asks its CDN for, and 404 to all
+// else.
 // Source: analytics-next's browser/settings and plugins/segmentio.
 func (r *segmentReceiver) handleSettings(w http.ResponseWriter, req *http.Request) {
 	key, ok := strings.CutPrefix(req.URL.Path, "/v1/projects/")
@@ -16,7 +17,8 @@ func (r *segmentReceiver) handleSettings(w http.ResponseWriter, req *http.Reques
 		key, ok = strings.CutSuffix(key, "/settings")
 	}
 	if !ok || key == "" || strings.Contains(key, "/") {
-		r.refuse(w, req, &refusal{http.StatusNotFound, "not_found", "no such path; events go to /v1/track, /v1/batch and their like"})
+		const message = "no such path; events go to /v1/track, /v1/batch and their like"
+		r.refuse(w, req, &refusal{http.StatusNotFound, "not_found", message})
 		return
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {

@@ -115,8 +115,8 @@ func (t *telemetry) countRequest(ctx context.Context, status int) {
 	t.builder.ReceiverSegmentRequests.Add(ctx, 1, option...)
 }
 
-// traceContext adds the trace that a client's header names to ctx, so that the pipeline goes on with it. confighttp does that only
-// where the collector makes traces of its own.
+// traceContext adds the trace that a client's header names to ctx, so that the pipeline goes on with it. confighttp
+// does that only where the collector makes traces of its own.
 func traceContext(ctx context.Context, header http.Header) context.Context {
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx

@@ -30,7 +30,8 @@ func parseTime(text []byte) int64 {
 	month, ok2 := digits(text[5:7])
 	day, ok3 := digits(text[8:10])
 	date := time.Date(int(year), time.Month(month), int(day), 0, 0, 0, 0, time.UTC)
-	if !ok1 || !ok2 || !ok3 || month != int64(date.Month()) || day != int64(date.Day()) { // Date takes February 30 for a day in March
+	// Date takes February 30 for a day in March, so a day that does not exist comes out as another.
+	if !ok1 || !ok2 || !ok3 || month != int64(date.Month()) || day != int64(date.Day()) {
 		return 0
 	}
 	seconds := date.Unix()
