@@ -353,6 +353,8 @@ func TestKeptProperties(t *testing.T) {
 		{`{"plan":"a","plan":"b"}`, map[string]any{"plan": "b"}},
 		{`{"plan":"a","n":1,"plan":null}`, map[string]any{"n": int64(1)}},
 		{`{"Plan":"a"}`, map[string]any{}},
+		{`{"plan":"a"},"properties":null`, map[string]any{}},
+		{`{"plan":"a","n":1},"properties":{"plan":"b"}`, map[string]any{"plan": "b"}},
 		{`{"plan":{"plan":"a"},"n":["n"]}`, map[string]any{}},
 	} {
 		r := newReading()

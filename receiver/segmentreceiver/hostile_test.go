@@ -274,11 +274,11 @@ func TestAGzipReaderIsClosedTwice(t *testing.T) {
 func TestWhatNetHTTPAnswers(t *testing.T) {
 	tr := startReceiver(t)
 	for text, want := range map[string]string{
-		"POST /v1/track HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n":                       "HTTP/1.1 501 Not Implemented",
-		"POST /v1/track HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: x\r\n\r\n":             "HTTP/1.1 417 Expectation Failed",
-		"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":                               "HTTP/1.1 200 OK",
-		"POST /v1/track HTTP/1.1\r\n\r\n":                                                          "HTTP/1.1 400 Bad Request: missing required Host header",
-		"POST /v1/track HTTP/3.0\r\nHost: x\r\n\r\n":                                               "HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version",
+		"POST /v1/track HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n":                           "HTTP/1.1 501 Not Implemented",
+		"POST /v1/track HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: x\r\n\r\n":                 "HTTP/1.1 417 Expectation Failed",
+		"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":                                   "HTTP/1.1 200 OK",
+		"POST /v1/track HTTP/1.1\r\n\r\n":                                                              "HTTP/1.1 400 Bad Request: missing required Host header",
+		"POST /v1/track HTTP/3.0\r\nHost: x\r\n\r\n":                                                   "HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version",
 		"POST /v1/track HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", maxHeader+8192) + "\r\n\r\n": "HTTP/1.1 431 Request Header Fields Too Large",
 	} {
 		assert.Equal(t, want, rawRequest(text)(t, tr)[0])
