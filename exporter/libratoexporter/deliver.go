@@ -92,13 +92,14 @@ func (c *courier) deliver(ctx context.Context, batch []*increment, left func() b
 		for _, i := range asked {
 			ms = append(ms, c.measurement(batch[i]))
 		}
+		number := c.doubts.begin()
 		resp := c.post(ctx, ms)
 		verdict := resp.Judge(c.api, ms)
 		named, others := divide(asked, verdict.Named)
 
 		switch {
 		case verdict.Verdict == librato.VerdictTaken:
-			c.doubts.taken()
+			c.doubts.take(number)
 			c.refuse(verdict.Reason, chosen(batch, named), resp.Words())
 			c.refusals.unnamed(verdict.Unnamed, resp.Words())
 			c.confirm(chosen(batch, others), verdict.Unnamed)

@@ -159,8 +159,8 @@ type model struct {
 	bad     func(name string) bool
 	named   bool // it names the bad ones
 	tagged  bool
-	partly  bool // a 202 that takes the good ones, and counts the bad
-	refuses func(post int) string
+	partly  bool                                     // a 202 that takes the good ones, and counts the bad
+	refuses func(post int) (status int, text string) // 0: it does not
 
 	mu     sync.Mutex
 	posts  int
@@ -189,11 +189,7 @@ func (m *model) RoundTrip(req *http.Request) (*http.Response, error) {
 	answer := func(status int, body string) (*http.Response, error) {
 		return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
 	}
-	if text := m.refuses(m.posts); text != "" {
-		status := http.StatusBadRequest
-		if strings.HasPrefix(text, "<") {
-			status = http.StatusForbidden
-		}
+	if status, text := m.refuses(m.posts); status != 0 {
 		return answer(status, text)
 	}
 	var good, bad []measurement
@@ -230,6 +226,8 @@ func (m *model) RoundTrip(req *http.Request) (*http.Response, error) {
 		store()
 		return answer(http.StatusAccepted, fmt.Sprintf(`{"measurements":{"summary":{"accepted":%d,"failed":%d}},"errors":[%s]}`,
 			len(good), len(bad), names))
+	case m.named && m.tagged:
+		return answer(http.StatusTooManyRequests, `{"errors":[`+names+`]}`)
 	default:
 		return answer(http.StatusBadRequest, `{"errors":[`+names+`]}`)
 	}
@@ -250,14 +248,19 @@ func deliverToModel(t *testing.T, seed uint64, streams, bads int) {
 	}
 	m.partly = m.tagged && random.IntN(2) == 0
 	from, length := random.IntN(20*(1+bads)), random.IntN(100)
+	status := []int{400, 400, 400, 422, 413, 403, 404, 429, 200, 503}[random.IntN(10)]
 	text := []string{
-		`{"errors":{"request":["account is suspended"]}}`, ``, `<html>blocked</html>`, `{"errors":{"params":{"value":["is no good"]}}}`,
-	}[random.IntN(4)]
-	m.refuses = func(post int) string {
+		`{"errors":{"request":["account is suspended"]}}`, `{}`, `<html>blocked</html>`, `{"errors":{"params":{"value":["is no good"]}}}`,
+		`["slow down"]`,
+	}[random.IntN(5)]
+	if status == http.StatusOK {
+		text = `<html>log in</html>`
+	}
+	m.refuses = func(post int) (int, string) {
 		if post > from && post <= from+length {
-			return text + " "
+			return status, text
 		}
-		return ""
+		return 0, ""
 	}
 
 	h := newHarness(t, func(cfg *Config) {
@@ -284,7 +287,7 @@ func deliverToModel(t *testing.T, seed uint64, streams, bads int) {
 		before := m.posts
 		h.pass(20 * time.Second)
 		// Two flushes, each with at most a search for each bad one and for each request under way.
-		require.LessOrEqual(t, m.posts-before, 2*(len(bad)*22+4*streams/300+20), "seed %d", seed)
+		require.LessOrEqual(t, m.posts-before, 2*(len(bad)*30+4*streams/300+60), "seed %d", seed)
 	}
 	// The last of the good ones that were refused with others wait for something that is taken.
 	for range 12 {

@@ -14,39 +14,54 @@ import (
 // doubts holds which increments the service refused without a word on what is wrong with them. They are kept, and posted after
 // all others, so that they hold nothing up; those that were refused alone are posted alone.
 type doubts struct {
-	mu       sync.Mutex
-	takes    uint64 // posts that the service took
-	refusals uint64 // posts that it refused so
-	of       map[*increment]doubt
+	mu    sync.Mutex
+	posts uint64 // begun so far: the number of the last
+	taken uint64 // the number of the last that the service took
+	of    map[*increment]doubt
 }
 
 type doubt struct {
-	takes, refusals uint64 // when it was refused last
-	alone           bool
+	posts uint64 // that had begun when it was refused last
+	alone bool
 }
 
 func newDoubts() *doubts { return &doubts{of: map[*increment]doubt{}} }
 
-// taken notes that the service took a post.
-func (d *doubts) taken() {
+// begin returns the number of a post that begins.
+func (d *doubts) begin() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.takes++
+	d.posts++
+	return d.posts
 }
 
-func (d *doubts) count() (takes uint64) {
+// take notes that the service took a post.
+func (d *doubts) take(post uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.takes
+	d.taken = max(d.taken, post)
+}
+
+// now returns what tookSince takes.
+func (d *doubts) now() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.posts
+}
+
+// tookSince says whether the service took a post that began after then. One that began before proves nothing: posts overlap.
+func (d *doubts) tookSince(then uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.taken > then
 }
 
 // add notes that the service refused incs, each of them alone or all at once.
 func (d *doubts) add(incs []*increment, alone bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.refusals++
 	for _, inc := range incs {
-		d.of[inc] = doubt{d.takes, d.refusals, alone}
+		d.of[inc] = doubt{d.posts, alone}
 	}
 }
 
@@ -69,7 +84,7 @@ func (d *doubts) known(incs []*increment) (refused, othersTaken, alone bool) {
 		if !ok {
 			return false, false, false
 		}
-		othersTaken = othersTaken && before.takes < d.takes
+		othersTaken = othersTaken && before.posts < d.taken
 		alone = alone && before.alone
 	}
 	return true, othersTaken, alone
@@ -91,7 +106,7 @@ func (d *doubts) divide(incs []*increment, most int) (fresh, doubtful [][]*incre
 			others = append(others, inc)
 		}
 	}
-	slices.SortStableFunc(alone, func(a, b *increment) int { return cmp.Compare(d.of[a].refusals, d.of[b].refusals) })
+	slices.SortStableFunc(alone, func(a, b *increment) int { return cmp.Compare(d.of[a].posts, d.of[b].posts) })
 	fresh = slices.Collect(slices.Chunk(good, most))
 	few := min(len(alone), aloneInARow)
 	doubtful = slices.Collect(slices.Chunk(alone[:few], 1))

@@ -68,11 +68,11 @@ func (f *flusher) step(ctx context.Context, now time.Time) {
 // flush seals what is due and posts it with what is unconfirmed.
 func (f *flusher) flush(ctx context.Context, now time.Time) {
 	f.expire(now)
-	takes := f.courier.doubts.count()
+	began := f.courier.doubts.now()
 	fresh, doubtful := f.requests(now, f.journal.sealFlush(now.UnixNano()))
-	f.post(ctx, fresh, takes)
+	f.post(ctx, fresh, began)
 	if !f.pace.away {
-		f.post(ctx, doubtful, takes)
+		f.post(ctx, doubtful, began)
 	}
 }
 
@@ -103,14 +103,14 @@ func (f *flusher) probe(ctx context.Context, now time.Time) {
 		f.pace.away = false // nothing to ask the service with; the next flush will see
 		return
 	}
-	takes := f.courier.doubts.count()
+	began := f.courier.doubts.now()
 	i := f.probes % len(tried)
-	f.post(ctx, tried[i:i+1], takes)
+	f.post(ctx, tried[i:i+1], began)
 	if !f.pace.away {
-		f.post(ctx, slices.Delete(tried, i, i+1), takes)
+		f.post(ctx, slices.Delete(tried, i, i+1), began)
 	}
 	if !f.pace.away {
-		f.post(ctx, rest, takes)
+		f.post(ctx, rest, began)
 	}
 }
 
@@ -122,8 +122,8 @@ func (f *flusher) requests(now time.Time, incs []*increment) (fresh, doubtful []
 	return f.courier.doubts.divide(incs, f.courier.api.MaxMeasurements)
 }
 
-// post sends the requests, and notes whether the service is away. takes is how many posts it had taken when the flush began.
-func (f *flusher) post(ctx context.Context, requests [][]*increment, takes uint64) {
+// post sends the requests, and notes whether the service is away. began is the time of doubts at which the flush began.
+func (f *flusher) post(ctx context.Context, requests [][]*increment, began uint64) {
 	if len(requests) == 0 {
 		return
 	}
@@ -132,7 +132,7 @@ func (f *flusher) post(ctx context.Context, requests [][]*increment, takes uint6
 	case ctx.Err() != nil, f.courier.stopped(): // shutdown cut the posts short, which says nothing of the service
 	case resp == nil:
 		f.back()
-	case resp.Cause == librato.CauseEverything && f.courier.doubts.count() > takes:
+	case resp.Cause == librato.CauseEverything && f.courier.doubts.tookSince(began):
 		// It took others in this flush. What it refused is posted after the others from now on.
 	default:
 		f.leave(resp)
@@ -181,7 +181,7 @@ func (f *flusher) back() {
 // flushLast posts what there is, due or not, as far as ctx allows, and reports what is left.
 func (f *flusher) flushLast(ctx context.Context) {
 	fresh, doubtful := f.requests(f.now(), f.journal.sealAll())
-	f.post(ctx, slices.Concat(fresh, doubtful), f.courier.doubts.count())
+	f.post(ctx, slices.Concat(fresh, doubtful), f.courier.doubts.now())
 	f.dropped(reasonShutdown, "measurements were not sent before shutdown, and no storage keeps them", f.journal.sealAll())
 }
 
