@@ -675,8 +675,8 @@ func TestShutdownWithBacklog(t *testing.T) {
 
 			began := time.Now()
 			h.shutdown(t.Context())
-			assert.Less(t, time.Since(began), 2*time.Second)
-			assert.Less(t, len(posted), 4)
+			assert.Less(t, time.Since(began), 4*time.Second, "of 6")
+			assert.Less(t, len(posted), requests/2)
 			lost := h.refused(reasonShutdown)
 			if h.cfg.StorageID != nil {
 				assert.Zero(t, lost)

@@ -81,7 +81,7 @@ func TestSettings(t *testing.T) {
 		"timeout": {value: "100ms", check: func(h *harness) {
 			h.service.Fail(libratoserver.Failure{Delay: libratoserver.Duration(time.Hour)})
 			event(h)
-			assert.Equal(h.t, int64(1), h.counter("requests", "error"))
+			assert.Positive(h.t, h.counter("requests", "error"))
 		}},
 		"email": {
 			value: "you@example.com", options: []libratoserver.Option{libratoserver.WithCredentials("you@example.com", testToken)},
