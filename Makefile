@@ -37,8 +37,9 @@ test:
 	go test -run Alloc ./...
 	$(MAKE) e2e
 
-# Build the collector and drive it from outside, with the real Segment SDKs among others. E2EFLAGS go to `go test`.
-e2e: build
+# Build the collector and drive it from outside, with the real Segment SDKs among others. E2EFLAGS go to `go test`. In CI no test
+# may be skipped, and those of several tiers need the larger collector.
+e2e: build $(if $(filter true,$(CI)),large)
 	sh e2e/setup.sh
 	cd e2e && go test -timeout 30m $(E2EFLAGS) ./...
 

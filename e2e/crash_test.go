@@ -43,8 +43,8 @@ var (
 	crashSeed     = flag.Uint64("crash.seed", 0, "seed of the crash tests; 0: a new one, which is printed")
 )
 
-// crashPeriod is the longest there is: a process that opens an increment uses up a second of each period, and here
-// they die faster than the seconds pass.
+// crashPeriod is the longest period that there is, and that of most tests: a process that opens an increment uses up a second of
+// each period, and here they die faster than the seconds pass. What is compared are the totals of such periods.
 const crashPeriod = 600
 
 const crashConfig = `
@@ -170,11 +170,11 @@ type measured struct {
 }
 
 // newCrashTest prepares a collector with config, and the overlays that are added to it.
-func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
+func newCrashTest(t *testing.T, s crashSettings, overlays ...string) *crashTest {
 	t.Helper()
 	seed := cmp.Or(*crashSeed, rand.Uint64())
 	c := &crashTest{
-		t: t, ssa: ssa, seed: seed, names: 4, sources: 5,
+		t: t, ssa: s.ssa, seed: seed, names: 4, sources: 5,
 		rnd:    rand.New(rand.NewPCG(seed, 0)),
 		binary: binary,
 		logs:   &lockedBuffer{},
@@ -203,8 +203,8 @@ func newCrashTest(t *testing.T, ssa bool, overlays ...string) *crashTest {
 	c.env = map[string]string{
 		"SEGMENT_ADDR": freeAddr(t), "METRICS_PORT": metrics[strings.LastIndexByte(metrics, ':')+1:],
 		"LIBRATO_ENDPOINT": "http://" + c.service.addr, "STATE_DIRECTORY": filepath.Join(dir, "state"),
-		"FORWARD_IDS": "true", "SSA": strconv.FormatBool(ssa), "STORAGE": "file_storage",
-		"PERIOD": strconv.Itoa(crashPeriod) + "s", "FLUSH_INTERVAL": "1s", "MAX_AGE": "110m", "INSTANCE": "0", "INSTANCES": "1",
+		"FORWARD_IDS": "true", "SSA": strconv.FormatBool(s.ssa), "STORAGE": "file_storage",
+		"PERIOD": strconv.Itoa(s.period) + "s", "FLUSH_INTERVAL": "1s", "MAX_AGE": "110m", "INSTANCE": "0", "INSTANCES": "1",
 		"CRASH_ON": "any", "CRASH_AT": "0", "CRASH_AFTER": "false", "CRASH_LATE": "0s", "CRASH_FAIL": "0",
 	}
 	t.Cleanup(func() {
@@ -233,11 +233,11 @@ var buildCrashCollector = sync.OnceValues(func() (string, error) {
 })
 
 // newCrashStorageTest prepares a collector whose storage kills it.
-func newCrashStorageTest(t *testing.T, ssa bool) *crashTest {
+func newCrashStorageTest(t *testing.T, s crashSettings) *crashTest {
 	t.Helper()
 	path, err := buildCrashCollector()
 	require.NoError(t, err)
-	c := newCrashTest(t, ssa, withCrashStorage)
+	c := newCrashTest(t, s, withCrashStorage)
 	c.binary, c.env["STORAGE"] = path, "crash_storage"
 	return c
 }
@@ -619,15 +619,23 @@ func (c *crashTest) requireExact() {
 	assert.Empty(c.t, regexp.MustCompile(`.*(refused a |too old to be sent|set aside).*`).FindString(c.logs.String()))
 }
 
-// forBoth runs a crash test without and with service-side aggregation, each time on an empty state.
-func forBoth(t *testing.T, test func(t *testing.T, ssa bool, round int)) {
+// crashSettings are what crash tests run with.
+type crashSettings struct {
+	ssa    bool
+	period int // seconds; the default's runs have fewer deaths, see crashPeriod
+}
+
+func (s crashSettings) defaultPeriod() bool { return s.period == 60 }
+
+// forSettings runs a crash test without and with service-side aggregation, and with the default period, each time on an empty state.
+func forSettings(t *testing.T, test func(t *testing.T, s crashSettings, round int)) {
 	t.Helper()
-	for _, ssa := range []bool{false, true} {
-		t.Run(fmt.Sprintf("service_side_aggregation=%t", ssa), func(t *testing.T) {
+	for _, s := range []crashSettings{{false, crashPeriod}, {true, crashPeriod}, {false, 60}} {
+		t.Run(fmt.Sprintf("service_side_aggregation=%t,period=%ds", s.ssa, s.period), func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
 			for round := 0; round == 0 || time.Since(began) < *crashDuration && !t.Failed(); round++ {
-				t.Run(fmt.Sprintf("round=%d", round), func(t *testing.T) { test(t, ssa, round) })
+				t.Run(fmt.Sprintf("round=%d", round), func(t *testing.T) { test(t, s, round) })
 			}
 		})
 	}
@@ -637,8 +645,8 @@ func forBoth(t *testing.T, test func(t *testing.T, ssa bool, round int)) {
 // service loses answers and takes posts late.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	forBoth(t, func(t *testing.T, ssa bool, _ int) {
-		c := newCrashTest(t, ssa)
+	forSettings(t, func(t *testing.T, s crashSettings, _ int) {
+		c := newCrashTest(t, s)
 		if c.rnd.IntN(2) == 0 { // where nothing else of a period is left on disk, only the floor keeps its seconds
 			c.names, c.sources = 1, 1
 		}
@@ -648,6 +656,9 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		c.run([]end{{name: "first", signal: syscall.SIGKILL, answers: 500}}) // creates the gauges
 		for time.Since(began) < 12*time.Second {
 			e := end{name: "kill -9", signal: syscall.SIGKILL, after: time.Duration(c.rnd.Int64N(int64(3 * time.Second))), env: c.settings()}
+			if s.defaultPeriod() {
+				e.after, e.env = e.after+2*time.Second, nil
+			}
 			if c.rnd.IntN(4) == 0 {
 				e.name, e.signal = "SIGTERM", syscall.SIGTERM
 				if c.rnd.IntN(2) == 0 { // and no time to stop
@@ -665,8 +676,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 // kind: what it does at start, commits, deletes of what was delivered, merges of message ids. Each round takes the next ones.
 func TestKilledAtStorageOperations(t *testing.T) {
 	t.Parallel()
-	forBoth(t, func(t *testing.T, ssa bool, round int) {
-		c := newCrashStorageTest(t, ssa)
+	forSettings(t, func(t *testing.T, s crashSettings, round int) {
+		c := newCrashStorageTest(t, s)
 		c.service.Fail(faults[:2]...)
 		var ends []end
 		for _, kind := range []struct {
@@ -689,6 +700,9 @@ func TestKilledAtStorageOperations(t *testing.T) {
 			}
 		}
 		c.rnd.Shuffle(len(ends), func(i, k int) { ends[i], ends[k] = ends[k], ends[i] })
+		if s.defaultPeriod() {
+			ends = ends[:8]
+		}
 		// The very first start writes the version.
 		ends = append([]end{
 			{name: "first write", env: []string{"CRASH_ON=recover", "CRASH_AT=2", "CRASH_AFTER=false"}},
@@ -705,8 +719,8 @@ func TestKilledAtStorageOperations(t *testing.T) {
 // answered, and as they are answered.
 func TestKilledAtPosts(t *testing.T) {
 	t.Parallel()
-	forBoth(t, func(t *testing.T, ssa bool, _ int) {
-		c := newCrashTest(t, ssa)
+	forSettings(t, func(t *testing.T, s crashSettings, _ int) {
+		c := newCrashTest(t, s)
 		var ends []end
 		for pass := range 2 { // so many posts are let through first
 			for _, e := range []end{
@@ -745,7 +759,7 @@ func TestKilledAtPosts(t *testing.T) {
 // TestStorageFails lets one transaction in five fail, half of them after they were written, and kills in between.
 func TestStorageFails(t *testing.T) {
 	t.Parallel()
-	c := newCrashStorageTest(t, false)
+	c := newCrashStorageTest(t, crashSettings{period: 60})
 	c.env["CRASH_FAIL"] = "0.2"
 	c.load()
 	for range 4 {
@@ -770,7 +784,7 @@ func TestAnotherExporterRefusesHalf(t *testing.T) {
 		}
 	}))
 	t.Cleanup(other.Close)
-	c := newCrashTest(t, false, withAnotherExporter)
+	c := newCrashTest(t, crashSettings{period: 60}, withAnotherExporter)
 	c.env["OTHER_ENDPOINT"] = other.URL
 	c.load()
 	c.run([]end{
@@ -786,7 +800,7 @@ func TestAnotherExporterRefusesHalf(t *testing.T) {
 // that lies within one of another length, of which late seconds are used, may have none left.
 func TestPeriodChanges(t *testing.T) {
 	t.Parallel()
-	c := newCrashTest(t, false)
+	c := newCrashTest(t, crashSettings{period: crashPeriod})
 	c.onTime = true
 	c.load()
 	for i, period := range []int{600, 300, 600, 200, 300} { // all divide crashPeriod
@@ -804,7 +818,7 @@ func TestPeriodChanges(t *testing.T) {
 // on disk but not answered at a crash counts twice.
 func TestFailsWithoutForwardedIDs(t *testing.T) {
 	t.Parallel()
-	c := newCrashStorageTest(t, false)
+	c := newCrashStorageTest(t, crashSettings{period: crashPeriod})
 	c.env["FORWARD_IDS"] = "false"
 	c.load()
 	for n := range 4 {
@@ -820,7 +834,7 @@ func TestFailsWithoutForwardedIDs(t *testing.T) {
 // was answered is lost at a crash.
 func TestFailsWhenCommittedAfterTheAnswer(t *testing.T) {
 	t.Parallel()
-	c := newCrashStorageTest(t, false)
+	c := newCrashStorageTest(t, crashSettings{period: crashPeriod})
 	c.env["CRASH_LATE"] = "100ms"
 	c.load()
 	for range 4 {

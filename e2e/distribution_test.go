@@ -98,7 +98,7 @@ func TestLargeConfigsValidate(t *testing.T) {
 func needLargeBinary(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat(largeBinary); err != nil {
-		t.Skip("_build-large/otelcol-segment-large is not there; it takes several minutes to build: run `make large`")
+		unavailable(t, "_build-large/otelcol-segment-large is not there; it takes several minutes to build: run `make large`")
 	}
 }
 

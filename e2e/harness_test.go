@@ -87,9 +87,12 @@ func startBinary(t *testing.T, program, config string, env ...string) *collector
 		ready:   segment,
 		segment: "http://" + segment,
 		otlp:    "http://" + otlp,
-		args:    []string{"--config", file, "--config", "yaml:service::telemetry::metrics::level: none"},
+		args:    []string{"--config", file},
 		env:     append([]string{"SEGMENT_ADDR=" + segment, "OTLP_ADDR=" + otlp, "STATE_DIRECTORY=" + filepath.Join(dir, "state")}, env...),
 		logs:    &lockedBuffer{},
+	}
+	if !strings.Contains(config, "${env:METRICS_PORT}") {
+		c.args = append(c.args, "--config", "yaml:service::telemetry::metrics::level: none")
 	}
 	if !strings.Contains(config, "${env:SEGMENT_ADDR}") {
 		c.ready = otlp

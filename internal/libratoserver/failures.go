@@ -28,6 +28,7 @@ type Failure struct {
 	Status     int      `json:"status,omitempty"` // 0: the connection is closed without an answer
 	RetryAfter string   `json:"retry_after,omitempty"`
 	Body       string   `json:"body,omitempty"`
+	HTML       bool     `json:"html,omitempty"` // the body is a web page, as a proxy's or a login's
 	Delay      Duration `json:"delay,omitempty"` // before the answer; a client that gives up earlier gets none
 
 	// What becomes of the measurements, if they are good ones.
@@ -146,7 +147,7 @@ func (s *Server) nextFailure(req *Request) *Failure {
 
 // applyFailure does what f says and returns the answer. p is nil if the post was no good one. The caller holds mu.
 func (s *Server) applyFailure(f *Failure, req *Request, p *post) answer {
-	a := answer{status: f.Status, body: f.Body, retryAfter: f.RetryAfter}
+	a := answer{status: f.Status, body: f.Body, html: f.HTML, retryAfter: f.RetryAfter}
 	if p == nil || s.sink || s.conflict(p) != nil {
 		return a
 	}

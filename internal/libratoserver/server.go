@@ -181,12 +181,16 @@ func (s *Server) Reset() {
 type answer struct {
 	status     int
 	body       string
+	html       bool
 	retryAfter string
 	location   string
 }
 
 func (a answer) write(w http.ResponseWriter) {
-	if a.body != "" {
+	switch {
+	case a.html:
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	case a.body != "":
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	}
 	if a.retryAfter != "" {
