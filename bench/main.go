@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures the built collector from outside: what an event costs on its way from an SDK's request to Librato,
-// beside a bare net/http handler that reads the same requests and throws them away. Both run on this machine, in turn, so what
-// counts is their ratio. docs/performance.md says how to read what it prints.
+// beside a bare net/http handler that reads the same requests and throws them away, and one that reads their fields as well. All run
+// on this machine, in turn, so what counts is their ratio. docs/performance.md says how to read what it prints.
 //
 //	go run .               everything, some twenty minutes
 //	go run . -quick        shorter runs, three rounds; for a first look
@@ -46,8 +46,8 @@ type row struct {
 
 func main() {
 	b := &bench{rounds: 5, scale: 1}
-	bare := flag.String("serve-bare", "", "serve the bare handler on this address and do nothing else (the bench starts itself so)")
-	pooled := flag.Bool("bare-pooled", false, "with -serve-bare: use gzip readers again")
+	serve := flag.String("serve", "", "serve a handler to compare with on this address and do nothing else (the bench starts itself so)")
+	kind := flag.String("handler", string(bare), "with -serve: which")
 	flag.StringVar(&b.binary, "binary", "../_build/otelcol-segment", "the collector")
 	flag.StringVar(&b.other, "against", "", "compare only what an event costs with this other build of the collector")
 	flag.IntVar(&b.rounds, "rounds", b.rounds, "rounds of which the median is taken")
@@ -61,8 +61,8 @@ func main() {
 	loadStorage := flag.Bool("load-storage", false, "with -load: the collector has storage")
 	loadBare := flag.Bool("load-bare", false, "with -load: send to the bare handler instead")
 	flag.Parse()
-	if *bare != "" {
-		exitOn(serveBare(*bare, *pooled))
+	if *serve != "" {
+		exitOn(serveHandler(*serve, handler(*kind)))
 		return
 	}
 	b.args = strings.Fields(*args)
@@ -128,7 +128,7 @@ func (b *bench) print() {
 	fmt.Print(`
 How to read it: costs are CPU time of the server process, user and system, an event; each is the median of the rounds, which start both anew and
 have them take turns; the ratio is the median of the rounds' ratios. Percentiles are of a second each, of which the median is taken. Only ratios can be compared between machines and days. The bare handler reads the body, throws it away and answers the
-same; the collector has its default settings, but for a flush interval of one second, and its share covers everything up to the post.
+same; the reading one parses it with valyala/fastjson and reads what makes an event; the collector has its default settings, but for a flush interval of one second, and its share covers everything up to the post.
 `)
 }
 
@@ -144,23 +144,18 @@ type size struct {
 	zipped   bool
 	fresh    bool // no warm-up
 	requests int
-	goal     float64 // of the CPU ratio; 0: none
 }
 
 // beyondIDs is more message ids than the collector remembers by default.
 const beyondIDs = 1_200_000
 
-const pooledGzip = "the same, beside a bare handler that uses its gzip readers again"
+// single and batches are the sizes that all parts measure.
+func (b *bench) single() size {
+	return size{name: "one event a request", events: 1, requests: 60_000 / b.scale}
+}
 
-func (b *bench) sizes() []size {
-	return []size{
-		{name: "one event a request", events: 1, requests: 60_000 / b.scale, goal: 1.5},
-		{name: "100 events a request", events: 100, requests: 20_000 / b.scale, goal: 2.5},
-		{name: "one event a request, both just started", events: 1, fresh: true, requests: 60_000 / b.scale},
-		{name: "729 events a request", events: 729, requests: 3_000 / b.scale, goal: 4},
-		{name: "100 events a request, gzip", events: 100, zipped: true, requests: 12_000 / b.scale, goal: 1.7},
-		{name: pooledGzip, events: 100, zipped: true, requests: 12_000 / b.scale},
-	}
+func (b *bench) batches() size {
+	return size{name: "100 events a request", events: 100, requests: 20_000 / b.scale}
 }
 
 // feed makes n requests of a size, or one of another number.
@@ -219,9 +214,9 @@ func (b *bench) collector(s settings) (*target, error) {
 	return b.connect(p, sink)
 }
 
-// bare starts the bare handler.
-func (b *bench) bare(s settings) (*target, error) {
-	p, err := startBare(s.pooledBare)
+// handler starts one of the handlers to compare with.
+func (b *bench) handler(kind handler) (*target, error) {
+	p, err := startHandler(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +237,7 @@ func (b *bench) warmUp(t *target, s size) error {
 	if s.fresh {
 		return nil
 	}
-	batches := b.sizes()[1]
+	batches := b.batches()
 	for _, f := range []feed{b.feed(batches, beyondIDs/batches.events), b.feed(s, s.requests/4)} {
 		if _, err := t.send(f, 0); err != nil {
 			return err
@@ -261,24 +256,25 @@ func (t *target) send(f feed, rate float64) (*result, error) {
 }
 
 // pair starts the collector with its sink, and the bare handler.
-func (b *bench) pair(s settings) (ours, bare *target, shut func(), err error) {
+func (b *bench) pair(s settings) (ours, other *target, shut func(), err error) {
 	if ours, err = b.collector(s); err != nil {
 		return nil, nil, nil, err
 	}
-	if bare, err = b.bare(s); err != nil {
+	if other, err = b.handler(bare); err != nil {
 		return nil, nil, nil, err
 	}
-	return ours, bare, func() { ours.shut(); bare.shut() }, nil
+	return ours, other, func() { ours.shut(); other.shut() }, nil
 }
 
-// compare returns, of each round, what an event of a size cost either of two servers, all drained, and the most memory that
-// either had resident. Every round starts both anew, and they take turns in it: two starts of the same program may
+// compare returns, of each round, what an event of a size cost each of some servers, all drained, and the most memory that
+// each had resident. Every round starts all anew, and they take turns in it: two starts of the same program may
 // differ by some percent, and the speed of a virtual machine by a fifth from one half minute to the next.
-func (b *bench) compare(s size, servers [2]func() (*target, error)) (costs [2][]time.Duration, peaks [2]int64, err error) {
+func (b *bench) compare(s size, servers ...func() (*target, error)) (costs [][]time.Duration, peaks []int64, err error) {
 	turns := 10 / b.scale // of a quarter of a second
+	costs, peaks = make([][]time.Duration, len(servers)), make([]int64, len(servers))
 	for range b.rounds {
-		var targets [2]*target
-		var used [2]time.Duration
+		targets := make([]*target, len(servers))
+		used := make([]time.Duration, len(servers))
 		for i, serve := range servers {
 			if targets[i], err = serve(); err != nil {
 				return costs, peaks, err
@@ -312,29 +308,41 @@ func (b *bench) compare(s size, servers [2]func() (*target, error)) (costs [2][]
 	return costs, peaks, nil
 }
 
-// cpu compares what an event costs.
+// cpu compares what an event costs with the bare handler and the one that reads.
 func (b *bench) cpu() error {
-	for _, s := range b.sizes() {
-		b.feed(s, 0) // to compress takes longer than servers wait on a new connection
-		with := settings{pooledBare: s.name == pooledGzip}
-		costs, peaks, err := b.compare(s, [2]func() (*target, error){
-			func() (*target, error) { return b.collector(with) },
-			func() (*target, error) { return b.bare(with) },
-		})
+	for _, kind := range []struct {
+		size
+		beside []handler
+		goal   float64 // of the ratio to the bare handler; 0: none
+	}{
+		{b.single(), []handler{bare, reading}, 1.5},
+		{b.batches(), []handler{bare, reading}, 2.5},
+		{size{name: "one event a request, all just started", events: 1, fresh: true, requests: 60_000 / b.scale}, []handler{bare}, 0},
+		{size{name: "729 events a request", events: 729, requests: 3_000 / b.scale}, []handler{bare, reading}, 4},
+		{size{name: "100 events a request, gzip", events: 100, zipped: true, requests: 12_000 / b.scale}, []handler{bare, pooled, reading}, 1.7},
+	} {
+		b.feed(kind.size, 0) // to compress takes longer than servers wait on a new connection
+		servers := []func() (*target, error){func() (*target, error) { return b.collector(settings{}) }}
+		for _, h := range kind.beside {
+			servers = append(servers, func() (*target, error) { return b.handler(h) })
+		}
+		costs, peaks, err := b.compare(kind.size, servers...)
 		if err != nil {
 			return err
 		}
-		ratio := ratio(costs[0], costs[1])
-		goal := ""
-		if s.goal > 0 {
-			goal = fmt.Sprintf("≤ %.1f", s.goal)
+		for i, h := range kind.beside {
+			ratio := ratio(costs[0], costs[i+1])
+			line := row{
+				what: "CPU an event, " + kind.name + " (beside: " + h.describe() + ")",
+				ours: micros(median(costs[0])), beside: micros(median(costs[i+1])), ratio: fmt.Sprintf("%.2f", ratio),
+			}
+			if i == 0 && kind.goal > 0 {
+				line.goal, line.holds = fmt.Sprintf("≤ %.1f", kind.goal), ratio <= kind.goal
+			}
+			b.rows = append(b.rows, line)
 		}
-		b.rows = append(b.rows, row{
-			"CPU an event, " + s.name, micros(median(costs[0])), micros(median(costs[1])), fmt.Sprintf("%.2f", ratio), goal, ratio <= s.goal,
-		}, row{
-			what: "peak resident memory, " + s.name, ours: mib(peaks[0]), beside: mib(peaks[1]),
-		})
-		fmt.Fprintf(os.Stderr, "%s: ours %v bare %v\n", s.name, costs[0], costs[1])
+		b.rows = append(b.rows, row{what: "peak resident memory, " + kind.name, ours: mib(peaks[0]), beside: mib(peaks[1])})
+		fmt.Fprintf(os.Stderr, "%s: ours, then %v: %v\n", kind.name, kind.beside, costs)
 	}
 	return nil
 }
@@ -353,11 +361,11 @@ func mib(n int64) string            { return fmt.Sprintf("%.0f MiB", float64(n)/
 
 // storage compares the collector with file_storage, as `make run` has it, to itself without.
 func (b *bench) storage() error {
-	for _, s := range b.sizes()[:2] {
-		costs, _, err := b.compare(s, [2]func() (*target, error){
+	for _, s := range []size{b.single(), b.batches()} {
+		costs, _, err := b.compare(s,
 			func() (*target, error) { return b.collector(settings{storage: true}) },
 			func() (*target, error) { return b.collector(settings{}) },
-		})
+		)
 		if err != nil {
 			return err
 		}
@@ -373,12 +381,12 @@ func (b *bench) storage() error {
 
 // against compares the collector with another build of it, with the same settings: what a change costs, in one run.
 func (b *bench) against() error {
-	for _, s := range b.sizes()[:2] {
+	for _, s := range []size{b.single(), b.batches()} {
 		for _, storage := range []bool{false, true} {
-			costs, peaks, err := b.compare(s, [2]func() (*target, error){
+			costs, peaks, err := b.compare(s,
 				func() (*target, error) { return b.collector(settings{storage: storage}) },
 				func() (*target, error) { return b.collector(settings{storage: storage, binary: b.other}) },
-			})
+			)
 			if err != nil {
 				return err
 			}
@@ -398,37 +406,32 @@ func (b *bench) against() error {
 	return nil
 }
 
-// latency compares the time to the answer at half of the load that saturates the collector: the same load for both, and
-// the bare handler at half of its own. As in compare, every round starts both anew, and they take turns, of a second each.
+// latency compares the time to the answer, each server at half of the load that saturates it. As in compare, every round
+// starts both anew, and they take turns, of a second each.
 func (b *bench) latency() error {
 	for _, with := range []bool{false, true} {
-		for _, s := range b.sizes()[:2] {
-			var rate, own float64 // of the first round
-			var p50, p99 [3][]time.Duration
-			for range b.rounds {
-				ours, bare, shut, err := b.pair(settings{storage: with})
+		for _, s := range []size{b.single(), b.batches()} {
+			var rates [2]float64 // of the first round
+			var p50, p99 [2][]time.Duration
+			for round := range b.rounds {
+				ours, other, shut, err := b.pair(settings{storage: with})
 				if err != nil {
 					return err
 				}
-				for _, t := range []*target{ours, bare} {
+				targets := []*target{ours, other}
+				for i, t := range targets {
 					if err := b.warmUp(t, s); err != nil {
 						return err
 					}
-				}
-				if rate == 0 {
-					if rate, err = b.half(ours, s); err != nil {
-						return err
-					}
-					if own, err = b.half(bare, s); err != nil {
-						return err
+					if round == 0 {
+						if rates[i], err = b.half(t, s); err != nil {
+							return err
+						}
 					}
 				}
 				for range max(1, 4/b.scale) {
-					for i, r := range []struct {
-						*target
-						rate float64
-					}{{ours, rate}, {bare, rate}, {bare, own}} {
-						res, err := r.send(b.feed(s, int(r.rate)+b.conns), r.rate)
+					for i, t := range targets {
+						res, err := t.send(b.feed(s, int(rates[i])+b.conns), rates[i])
 						if err != nil {
 							return err
 						}
@@ -437,7 +440,7 @@ func (b *bench) latency() error {
 				}
 				shut()
 			}
-			b.latencyRows(s, with, rate, own, p50, p99)
+			b.latencyRows(s, with, rates, p50, p99)
 		}
 	}
 	return nil
@@ -452,30 +455,20 @@ func (b *bench) half(t *target, s size) (float64, error) {
 	return float64(full.requests) / full.elapsed.Seconds() / 2, nil
 }
 
-// latencyRows adds the rows for the percentiles of all turns: of the collector and the bare handler at the same rate, and of
-// the bare handler at its own.
-func (b *bench) latencyRows(s size, storage bool, rate, own float64, p50, p99 [3][]time.Duration) {
-	name := fmt.Sprintf("at %.0f requests/s, half of what saturates, %s", rate, s.name)
+// latencyRows adds the rows for the percentiles of all turns, of the collector and the bare handler.
+func (b *bench) latencyRows(s size, storage bool, rates [2]float64, p50, p99 [2][]time.Duration) {
+	name := fmt.Sprintf("at half of what saturates either (%.0f and %.0f requests/s), %s", rates[0], rates[1], s.name)
 	goal := "≤ 2.0"
 	if storage {
 		name, goal = "with storage, "+name, "≤ 2.0, and one commit"
 	}
-	for i, p := range [][3][]time.Duration{p50, p99} {
-		o, r := median(p[0]), median(p[1])
-		ratio := float64(o) / float64(r)
-		line := row{
-			what: []string{"p50 ", "p99 "}[i] + name, ours: micros(o), beside: micros(r), ratio: fmt.Sprintf("%.2f", ratio),
-		}
-		if i == 1 {
-			// One commit of bbolt without fsync, and the wait for the group's others.
-			line.goal, line.holds = goal, ratio <= 2 || storage && o <= 2*r+2*time.Millisecond
-		}
-		b.rows = append(b.rows, line)
-	}
-	o, r := median(p99[0]), median(p99[2])
+	o, r := median(p50[0]), median(p50[1])
+	b.rows = append(b.rows, row{what: "p50 " + name, ours: micros(o), beside: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r))})
+	o, r = median(p99[0]), median(p99[1])
 	b.rows = append(b.rows, row{
-		what: fmt.Sprintf("the same p99, beside the bare handler at %.0f requests/s, half of what saturates it", own),
-		ours: micros(o), beside: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r)),
+		what: "p99 " + name, ours: micros(o), beside: micros(r), ratio: fmt.Sprintf("%.2f", float64(o)/float64(r)), goal: goal,
+		// One commit of bbolt without fsync, and the wait for the group's others.
+		holds: o <= 2*r || storage && o <= 2*r+2*time.Millisecond,
 	})
 	fmt.Fprintf(os.Stderr, "latency, %s, storage %t: p99 ours %v bare %v\n", s.name, storage, p99[0], p99[1])
 }
@@ -483,14 +476,14 @@ func (b *bench) latencyRows(s size, storage bool, rate, own float64, p50, p99 [3
 // idle measures what 2,000 connections cost that have sent one request each and are kept alive.
 func (b *bench) idle() error {
 	const connections = 2000
-	ours, bare, shut, err := b.pair(settings{})
+	ours, other, shut, err := b.pair(settings{})
 	if err != nil {
 		return err
 	}
 	defer shut()
 	var grown [2]int64
-	for i, t := range []*target{ours, bare} {
-		s := b.sizes()[0]
+	for i, t := range []*target{ours, other} {
+		s := b.single()
 		if _, err := t.send(b.feed(s, s.requests), 0); err != nil { // so that the heap has its size
 			return err
 		}
@@ -512,8 +505,7 @@ func (b *bench) idle() error {
 		cs.close()
 	}
 	b.rows = append(b.rows, row{
-		"2,000 idle connections", mib(grown[0]), mib(grown[1]), fmt.Sprintf("%.2f", float64(grown[0])/float64(grown[1])),
-		"≤ 20 MiB", grown[0] <= 20<<20,
+		what: "2,000 idle connections", ours: mib(grown[0]), beside: mib(grown[1]), ratio: fmt.Sprintf("%.2f", float64(grown[0])/float64(grown[1])),
 	})
 	return nil
 }
@@ -522,7 +514,7 @@ func (b *bench) idle() error {
 func (b *bench) scaling() error {
 	const streams, limit = 100_000, 60 * time.Second
 	requests := 100_000 / b.scale
-	s := b.sizes()[1]
+	s := b.batches()
 	wide := b.recording.widen()
 	feeds := func(r *recording, n int) feed {
 		return fresh([]*request{r.request(r.body(s.events, 0), s.events, false)}, n, b.conns)
@@ -604,7 +596,7 @@ func (b *bench) exact() error {
 		return err
 	}
 	defer t.shut()
-	s := b.sizes()[1]
+	s := b.batches()
 	res, err := t.send(b.feed(s, s.requests), 0)
 	if err != nil {
 		return err

@@ -109,14 +109,14 @@ func freeAddr() string {
 	return l.Addr().String()
 }
 
-// startBare starts this very program as the bare handler, see serveBare.
-func startBare(pooled bool) (*process, error) {
+// startHandler starts this very program as a handler to compare with, see serveHandler.
+func startHandler(kind handler) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	addr := freeAddr()
-	return start("bare", addr, []string{self, "-serve-bare", addr, "-bare-pooled=" + strconv.FormatBool(pooled)})
+	return start(string(kind), addr, []string{self, "-serve", addr, "-handler", string(kind)})
 }
 
 // startSink starts the Librato that reads, counts and forgets.
@@ -133,42 +133,62 @@ type settings struct {
 	maxStreams int           // 0: the default
 	maxEntries int           // 0: the default
 	flush      time.Duration // 0: one second, so that a run drains soon
-	pooledBare bool          // of the bare handler beside it
 }
 
-// startCollector starts the collector with all at its defaults that s does not name, its own telemetry included.
+// fields is a mapping of a config.
+type fields = map[string]any
+
+// config returns the collector's config: all at its default that s does not name, its own telemetry included.
+func (s settings) config(addr string, telemetryPort int, sink, dir string) fields {
+	deduplication := fields{"enabled": !s.noIDs, "forward_ids": s.storage}
+	if s.maxEntries > 0 {
+		deduplication["max_entries"] = s.maxEntries
+	}
+	librato := fields{"endpoint": "http://" + sink, "email": "bench", "token": "bench", "flush_interval": cmp.Or(s.flush, time.Second).String()}
+	if s.maxStreams > 0 {
+		librato["max_streams"] = s.maxStreams
+	}
+	service := fields{
+		"pipelines": fields{"metrics": fields{"receivers": []string{"segment"}, "exporters": []string{"librato"}}},
+		// The default of the collector's own metrics, but for the port.
+		"telemetry": fields{
+			"logs": fields{"level": "warn"},
+			"metrics": fields{"readers": []fields{{
+				"pull": fields{"exporter": fields{"prometheus": fields{"host": "127.0.0.1", "port": telemetryPort}}},
+			}}},
+		},
+	}
+	config := fields{
+		"receivers": fields{"segment": fields{"endpoint": addr, "deduplication": deduplication}},
+		"exporters": fields{"librato": librato},
+		"service":   service,
+	}
+	if s.storage {
+		librato["storage"] = "file_storage"
+		config["extensions"] = fields{"file_storage": fields{"directory": dir}}
+		service["extensions"] = []string{"file_storage"}
+	}
+	return config
+}
+
+// startCollector starts the collector with s.
 func (b *bench) startCollector(sink string, s settings) (*process, error) {
 	dir, err := os.MkdirTemp("", "otelcol-segment-bench-")
 	if err != nil {
 		return nil, err
 	}
 	addr := freeAddr()
-	_, port, _ := net.SplitHostPort(freeAddr())
-	var config strings.Builder
-	fmt.Fprintf(&config, "receivers:\n  segment:\n    endpoint: %s\n    deduplication:\n      enabled: %t\n      forward_ids: %t\n", addr, !s.noIDs, s.storage)
-	if s.maxEntries > 0 {
-		fmt.Fprintf(&config, "      max_entries: %d\n", s.maxEntries)
+	_, text, _ := net.SplitHostPort(freeAddr())
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, err
 	}
-	flush := s.flush
-	if flush == 0 {
-		flush = time.Second
+	config, err := json.Marshal(s.config(addr, port, sink, dir)) // JSON is YAML
+	if err != nil {
+		return nil, err
 	}
-	fmt.Fprintf(&config, "exporters:\n  librato:\n    endpoint: http://%s\n    email: bench\n    token: bench\n    flush_interval: %s\n", sink, flush)
-	if s.maxStreams > 0 {
-		fmt.Fprintf(&config, "    max_streams: %d\n", s.maxStreams)
-	}
-	if s.storage {
-		fmt.Fprintf(&config, "    storage: file_storage\nextensions:\n  file_storage:\n    directory: %s\n", dir)
-	}
-	config.WriteString("service:\n")
-	if s.storage {
-		config.WriteString("  extensions: [file_storage]\n")
-	}
-	config.WriteString("  pipelines:\n    metrics:\n      receivers: [segment]\n      exporters: [librato]\n")
-	// The default of the collector's own metrics, but for the port.
-	fmt.Fprintf(&config, "  telemetry:\n    logs:\n      level: warn\n    metrics:\n      readers:\n        - pull:\n            exporter:\n              prometheus:\n                host: 127.0.0.1\n                port: %s\n", port)
 	path := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
+	if err := os.WriteFile(path, config, 0o600); err != nil {
 		return nil, err
 	}
 	binary := cmp.Or(s.binary, b.binary)

@@ -28,7 +28,7 @@ type Failure struct {
 	Status     int      `json:"status,omitempty"` // 0: the connection is closed without an answer
 	RetryAfter string   `json:"retry_after,omitempty"`
 	Body       string   `json:"body,omitempty"`
-	HTML       bool     `json:"html,omitempty"` // the body is a web page, as a proxy's or a login's
+	HTML       bool     `json:"html,omitempty"`  // the body is a web page, as a proxy's or a login's
 	Delay      Duration `json:"delay,omitempty"` // before the answer; a client that gives up earlier gets none
 
 	// What becomes of the measurements, if they are good ones.
