@@ -199,6 +199,27 @@ func TestOnlyTheCommitDecides(t *testing.T) {
 	metadatatest.AssertEqualExporterLibratoCommitFailures(t, h.telemetry, []metricdata.DataPoint[int64]{{Value: 1}}, metricdatatest.IgnoreTimestamp())
 }
 
+// What a full disk refuses does not push the message ids of what was taken out of memory.
+func TestFullDiskKeepsWhatIsKnown(t *testing.T) {
+	h := newHarness(t, func(cfg *Config) {
+		withStorage(cfg)
+		cfg.Deduplication.MaxEntries = 2
+	})
+	known := []reading{{name: "Signup", source: "a", value: 1, id: 1}, {name: "Signup", source: "a", value: 1, id: 2}}
+	h.send(known...)
+	d := &fullDisk{Client: h.exporter.journal.disk.client}
+	h.exporter.journal.disk.client = d
+	d.full.Store(true)
+	for id := uint64(3); id < 10; id++ {
+		require.Error(t, h.consume(reading{name: "Signup", source: "a", value: 1, id: id}))
+	}
+	d.full.Store(false)
+	h.send(known...)
+	h.pass(time.Minute)
+	h.stored("Signup", "a", 2, 2)
+	assert.Zero(t, h.counter("ids_evicted", ""))
+}
+
 // A full disk stops intake, not posting; when there is room again, nothing was lost or counted twice.
 func TestFullDisk(t *testing.T) {
 	h := newHarness(t, withStorage)

@@ -26,9 +26,10 @@ type staging struct {
 	touched []*increment // those that fold something; staged is what they will be
 	floors  []int64      // starts of periods whose last second is to be saved
 	newIDs  []uint64     // of messages
+	claimed []uint64     // their positions in the set of ids
+	at      time.Time    // when they came
 	refused []refusedPoint
 	copies  int // points whose message id is known
-	evicted int // ids that had to go early
 
 	collisions []collision
 }
@@ -45,8 +46,8 @@ func (c *staging) begin() {
 	c.number++
 	c.before = len(c.state.open)
 	c.touched, c.floors, c.newIDs, c.refused = c.touched[:0], c.floors[:0], c.newIDs[:0], c.refused[:0]
-	c.collisions = c.collisions[:0]
-	c.copies, c.evicted = 0, 0
+	c.claimed, c.collisions = c.claimed[:0], c.collisions[:0]
+	c.copies = 0
 }
 
 // stage folds the samples of one call into what the commit will make of their increments. It takes the call whole
@@ -114,8 +115,8 @@ func (c *staging) add(p *sample, now int64, at time.Time) reason {
 	}
 	inc.staged = as
 	if id != 0 {
-		c.evicted += s.ids.Add(id, at)
-		c.newIDs = append(c.newIDs, id)
+		position, _ := s.ids.Claim(id, 1, at) // there is one commit at a time
+		c.newIDs, c.claimed, c.at = append(c.newIDs, id), append(c.claimed, position), at
 	}
 	return ""
 }
@@ -144,7 +145,7 @@ func (c *staging) keep(to *refusals) {
 	}
 	clear(c.collisions)
 	to.duplicates(c.copies)
-	to.evicted(c.evicted)
+	to.evicted(c.state.ids.Decide(c.claimed, true, c.at))
 }
 
 // undo forgets what was staged. Streams that it made stay, empty, until they are forgotten.
@@ -156,8 +157,6 @@ func (c *staging) undo() {
 	}
 	clear(s.open[c.before:])
 	s.open = s.open[:c.before]
-	for _, id := range c.newIDs {
-		s.ids.Remove(id)
-	}
+	s.ids.Decide(c.claimed, false, c.at)
 	clear(c.refused)
 }

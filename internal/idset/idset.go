@@ -175,13 +175,6 @@ func (s *Set) Touch(id uint64) uint64 {
 	return s.buckets[s.mix(id)>>s.shift].full
 }
 
-// Remove forgets id, if the set holds it.
-func (s *Set) Remove(id uint64) {
-	if cell := s.find(s.mix(id)); cell != nil {
-		s.remove(cell)
-	}
-}
-
 // mix makes of an id what the set keeps of it, one to one. Its upper bits choose the bucket, and depend on a secret: clients
 // choose their ids, but cannot force them into the same few buckets.
 func (s *Set) mix(id uint64) uint64 {

@@ -68,16 +68,16 @@ func TestSetEvictsTheOldestWhenFull(t *testing.T) {
 	assert.Equal(t, 3, s.Len())
 }
 
-func TestSetReturnsTheRoomOfWhatIsRemoved(t *testing.T) {
+func TestSetReturnsTheRoomOfWhatIsRefused(t *testing.T) {
 	s := New(time.Hour, 1000)
 	s.Add(1, epoch)
 	for range 100_000 {
+		var positions []uint64
 		for id := uint64(10); id < 20; id++ {
-			require.Zero(t, s.Add(id, epoch))
+			position, _ := s.Claim(id, 1, epoch)
+			positions = append(positions, position)
 		}
-		for id := uint64(10); id < 20; id++ {
-			s.Remove(id)
-		}
+		require.Zero(t, s.Decide(positions, false, epoch))
 	}
 	assert.True(t, s.Contains(1, epoch))
 	assert.Equal(t, 1, s.Len())
@@ -172,24 +172,7 @@ func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
 			if random.IntN(30) == 0 {
 				now = now.Add(2 * time.Minute)
 			}
-		case 2, 3:
-			if !undecided(id) {
-				remove(id)
-				s.Remove(id)
-			}
-		case 4: // a call that is undone
-			var ids []uint64
-			for k := range random.Uint64N(10) {
-				if id := idOf(k); !undecided(id) {
-					require.Equal(t, add(entry{id: id, at: now}), s.Add(id, now))
-					ids = append(ids, id)
-				}
-			}
-			for _, id := range ids {
-				remove(id)
-				s.Remove(id)
-			}
-		case 5, 6, 7, 8, 9, 10, 11:
+		case 2, 3, 4, 5, 6, 7, 8, 9, 10, 11:
 			owner := 1 + random.Uint32N(3)
 			var holder uint32
 			claimed := true
@@ -208,7 +191,7 @@ func compareWithModel(t *testing.T, s *Set, idOf func(k uint64) uint64) {
 				claims[owner].ids = append(claims[owner].ids, id)
 				claims[owner].positions = append(claims[owner].positions, position)
 			}
-		case 12:
+		case 12, 13:
 			owner := 1 + random.Uint32N(3)
 			if c := claims[owner]; c != nil {
 				taken := random.IntN(2) == 0
