@@ -13,7 +13,7 @@ OLDEST_GO = go$(shell sed -n 's/^go //p' go.mod)
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := build
-.PHONY: build run test e2e lint fmt generate fuzz bench check chlog-new large clean
+.PHONY: build run test test-scale e2e lint fmt generate fuzz bench check chlog-new large clean
 
 # Build the collector and the local Librato into _build.
 build: _build/go.mod
@@ -42,6 +42,10 @@ test:
 e2e: build $(if $(filter true,$(CI)),large)
 	sh e2e/setup.sh
 	cd e2e && go test -timeout 30m $(E2EFLAGS) ./...
+
+# Run the tests of the whole process that take long, or that ask how long something takes: on a machine with nothing else to do.
+test-scale: build
+	cd e2e && go test -timeout 60m -v -run 'Hostile|Killed' -scale -crash.duration 10m $(E2EFLAGS) .
 
 # Report what the linters find.
 lint:
