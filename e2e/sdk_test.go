@@ -111,37 +111,43 @@ func javaScript(program string, input map[string]any) func(*testing.T, string, [
 		t.Helper()
 		all := map[string]any{"host": host, "writeKey": "e2e-key", "events": events}
 		maps.Copy(all, input)
-		node, err := exec.LookPath("node")
-		if err != nil {
-			unavailable(t, "Node.js is not installed")
-		}
-		if _, err := exec.Command("test", "-d", "sdks/node_modules").Output(); err != nil {
-			unavailable(t, "the npm packages are not installed: run e2e/setup.sh")
-		}
 		if program == "browser.mjs" {
 			all["executablePath"] = chromium(t)
 		}
-		arg, err := json.Marshal(all)
-		require.NoError(t, err)
+		return startNode(t, program, all)
+	}
+}
 
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		t.Cleanup(cancel)
-		cmd := exec.CommandContext(ctx, node, program, string(arg))
-		cmd.Dir = "sdks"
-		logs := &lockedBuffer{}
-		cmd.Stdout, cmd.Stderr = logs, logs
-		stdin, err := cmd.StdinPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("%s says:\n%s", program, logs)
-			}
-		})
-		return func() {
-			stdin.Close()
-			require.NoError(t, cmd.Wait(), "%s failed", program)
+// startNode runs a program of sdks/ with input. The function that it returns closes the program's stdin and waits for its end.
+func startNode(t *testing.T, program string, input map[string]any) (finish func()) {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		unavailable(t, "Node.js is not installed")
+	}
+	if _, err := exec.Command("test", "-d", "sdks/node_modules").Output(); err != nil {
+		unavailable(t, "the npm packages are not installed: run e2e/setup.sh")
+	}
+	arg, err := json.Marshal(input)
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, node, program, string(arg))
+	cmd.Dir = "sdks"
+	logs := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = logs, logs
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s says:\n%s", program, logs)
 		}
+	})
+	return func() {
+		stdin.Close()
+		require.NoError(t, cmd.Wait(), "%s failed", program)
 	}
 }
 

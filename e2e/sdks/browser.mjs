@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { chromium } from 'playwright-core'
+import { launch } from './chromium.mjs'
 import { readInput } from './input.cjs'
 
 const { host, writeKey, events, mode, executablePath } = readInput()
@@ -25,11 +25,7 @@ const server = createServer(async (req, res) => {
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
 const origin = `http://localhost:${server.address().port}`
 
-const browser = await chromium.launch({
-  executablePath,
-  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
-})
+const browser = await launch(executablePath)
 try {
   const page = await browser.newPage()
   page.on('console', (message) => console.error('page:', message.text()))

@@ -264,13 +264,22 @@ func TestLocalEndpoints(t *testing.T) {
 
 func TestGraphDrawsTheLargestSources(t *testing.T) {
 	h := newHarness(t)
+	const average = `,"attributes":{"summarize_function":"average"}`
 	for i := range maxGraphLines + 3 {
 		h.mustPost(gauge("a", fmt.Sprintf("s-%02d", i), 0, float64(i), ssa))
+		h.mustPost(gauge("b", fmt.Sprintf("s-%02d", i), 0, float64(i), average))
 	}
-	_, answer, _ := h.do(http.MethodGet, "/_local/graph?name=a", "")
+	_, answer, _ := h.do(http.MethodGet, "/_local/graph?name=a&minutes=1", "")
 	assert.Contains(t, answer, `"omitted":3`)
 	assert.NotContains(t, answer, `"s-02"`)
 	assert.Contains(t, answer, `"s-03"`)
+	assert.Contains(t, answer, `"others":[null,3]`, "those that are left out add up")
+	_, answer, _ = h.do(http.MethodGet, "/_local/graph?name=b&minutes=1", "")
+	assert.Contains(t, answer, `"omitted":3`)
+	assert.NotContains(t, answer, `"others"`, "averages do not add up")
+	_, answer, _ = h.do(http.MethodGet, "/_local/graph?name=a&minutes=1&source=S-01", "")
+	assert.Contains(t, answer, `"omitted":0`)
+	assert.Contains(t, answer, `"sources":[{"source":"s-01","values":[null,1]}]`)
 }
 
 func TestPage(t *testing.T) {
@@ -285,7 +294,7 @@ func TestPage(t *testing.T) {
 		assert.Contains(t, header.Get("Content-Security-Policy"), "script-src 'self'")
 		assert.NotContains(t, answer, "innerHTML =", "names come from outside and are written as text")
 		if path == "/" {
-			assert.NotContains(t, answer, "://", "the page needs no network")
+			assert.NotRegexp(t, `(src|href)="[^"]*//`, answer, "the page needs no network")
 		}
 	}
 }

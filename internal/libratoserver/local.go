@@ -21,7 +21,8 @@ import (
 //	GET  /_local/requests  the recorded requests without bodies; ?bodies=true with them, as "body";
 //	                       ?last=N; ?posts=true those alone that posted measurements
 //	GET  /_local/metrics   [{"name","type","period","function","sources","count","sum","latest"}, …]
-//	GET  /_local/graph     ?name=NAME&minutes=N: the sources of a metric, rolled up to its period
+//	GET  /_local/graph     ?name=NAME&minutes=N: the sources of a metric, rolled up to its period;
+//	                       ?source=TEXT: those alone whose names contain it
 //	POST /_local/fail      a Failure, or a list of them, as JSON
 //	POST /_local/apply     applies what was to be applied later: {"applied":N}
 //	POST /_local/reset     forgets everything; ?failures=only keeps all but the failures
@@ -127,7 +128,8 @@ type graph struct {
 	Stacked  bool        `json:"stacked"`
 	Times    []int64     `json:"times"`
 	Sources  []graphLine `json:"sources"`
-	Omitted  int         `json:"omitted"` // sources that are not drawn, the smallest ones
+	Omitted  int         `json:"omitted"`          // sources that are not drawn, the smallest ones
+	Others   []*float64  `json:"others,omitempty"` // their sum, where values add up
 }
 
 type graphLine struct {
@@ -135,8 +137,8 @@ type graphLine struct {
 	Values []*float64 `json:"values"` // null: nothing was sent
 }
 
-// maxGraphLines is how many sources the page draws.
-const maxGraphLines = 40
+// maxGraphLines is how many sources the page draws: as many as it has colours that are told apart.
+const maxGraphLines = 8
 
 func (s *Server) handleGraph(w http.ResponseWriter, r *http.Request) {
 	minutes, err := strconv.ParseInt(r.URL.Query().Get("minutes"), 10, 64)
@@ -159,8 +161,12 @@ func (s *Server) handleGraph(w http.ResponseWriter, r *http.Request) {
 		g.Times = append(g.Times, at)
 	}
 	size := map[string]float64{}
+	wanted := strings.ToLower(r.URL.Query().Get("source"))
 	for _, key := range slices.Sorted(maps.Keys(m.streams)) {
 		st := m.streams[key]
+		if !strings.Contains(strings.ToLower(st.name), wanted) {
+			continue
+		}
 		line := graphLine{Source: st.name, Values: make([]*float64, len(g.Times))}
 		seen := false
 		for _, p := range rollup(st.points, g.Period, m.counter) {
@@ -178,8 +184,28 @@ func (s *Server) handleGraph(w http.ResponseWriter, r *http.Request) {
 	if len(g.Sources) > maxGraphLines {
 		g.Omitted = len(g.Sources) - maxGraphLines
 		slices.SortStableFunc(g.Sources, func(a, b graphLine) int { return cmp.Compare(size[b.Source], size[a.Source]) })
+		if !m.counter && (g.Function == "sum" || g.Function == "count") {
+			g.Others = total(g.Sources[maxGraphLines:])
+		}
 		g.Sources = g.Sources[:maxGraphLines]
 		slices.SortFunc(g.Sources, func(a, b graphLine) int { return cmp.Compare(a.Source, b.Source) })
 	}
 	writeJSON(w, g)
+}
+
+// total adds up the values of each period; a period without any stays without.
+func total(lines []graphLine) []*float64 {
+	sums := make([]*float64, len(lines[0].Values))
+	for _, line := range lines {
+		for i, v := range line.Values {
+			if v == nil {
+				continue
+			}
+			if sums[i] == nil {
+				sums[i] = new(float64)
+			}
+			*sums[i] += *v
+		}
+	}
+	return sums
 }
