@@ -64,8 +64,8 @@ func checkVersion(version []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("holds state of version %q, this exporter writes %d: start the release that wrote it, or give this one a storage of its own",
-		version, formWritten)
+	return fmt.Errorf("holds state of version %q, this exporter writes %d: "+
+		"start the release that wrote it, or give this one a storage of its own", version, formWritten)
 }
 
 // idEntry is an ids key with what it holds.

@@ -82,11 +82,10 @@ func (o *origins) apart(a, b origin) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var keys []string
-	for _, lists := range [][2][]pair{{o.resources[a.resource], o.resources[b.resource]}, {o.resources[b.resource], o.resources[a.resource]}} {
-		for _, p := range lists[0] {
-			if !slices.Contains(lists[1], p) && !slices.Contains(keys, p.key) {
-				keys = append(keys, p.key)
-			}
+	first, second := o.resources[a.resource], o.resources[b.resource]
+	for _, p := range slices.Concat(first, second) {
+		if (!slices.Contains(first, p) || !slices.Contains(second, p)) && !slices.Contains(keys, p.key) {
+			keys = append(keys, p.key)
 		}
 	}
 	if len(keys) == 0 {

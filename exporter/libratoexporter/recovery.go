@@ -141,7 +141,8 @@ func (r *recovery) join(ctx context.Context) error {
 		into.value.Add(inc.value)
 		joined = append(joined, inc)
 		ops = append(ops,
-			storage.SetOperation(into.key, appendIncrement(nil, into, &staged{into.value, into.second})), storage.DeleteOperation(inc.key))
+			storage.SetOperation(into.key, appendIncrement(nil, into, &staged{into.value, into.second})),
+			storage.DeleteOperation(inc.key))
 	}
 	if len(ops) == 0 {
 		return nil

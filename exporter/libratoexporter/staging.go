@@ -93,7 +93,8 @@ func (c *staging) add(p *sample, now int64, at time.Time) reason {
 	if inc == nil {
 		return why
 	}
-	if len(s.open) > known && st.kind == kindAdding && s.used.unsaved(inc.start, inc.period) && !slices.Contains(c.floors, inc.start) {
+	if len(s.open) > known && st.kind == kindAdding && s.used.unsaved(inc.start, inc.period) &&
+		!slices.Contains(c.floors, inc.start) {
 		c.floors = append(c.floors, inc.start)
 	}
 	as := staged{inc.value, inc.second}

@@ -4,7 +4,6 @@
 package libratoexporter
 
 import (
-	"container/list"
 	"math/bits"
 	"slices"
 	"strings"
@@ -46,8 +45,8 @@ type stream struct {
 	seen      int64  // nanoseconds: when something of that origin last came
 	collision bool   // another origin was told
 
-	idle      *list.Element // in streams.idle; nil: something waits
-	forgotten bool          // no longer in streams.byKey
+	idle      idleLinks // in streams.idle, while nothing waits
+	forgotten bool      // no longer in streams.byKey
 }
 
 // waits says whether anything of the stream is not confirmed.
@@ -91,7 +90,7 @@ type streams struct {
 	aliases    map[alias]*stream // at most four times maxStreams, and of bounded size; some are of forgotten streams
 	aliasBytes int               // of the names and sources in these
 	byKey      map[string]*stream
-	idle       *list.List // of *stream: those of which nothing waits, the one that was so for longest first
+	idle       idleList // streams of which nothing waits
 	maxStreams int
 	prefix     string
 	api        *librato.API
@@ -102,7 +101,6 @@ func newStreams(cfg *Config) streams {
 	return streams{
 		aliases:    map[alias]*stream{},
 		byKey:      map[string]*stream{},
-		idle:       list.New(),
 		maxStreams: cfg.MaxStreams,
 		prefix:     cfg.MetricPrefix,
 		api:        cfg.api(),
@@ -183,32 +181,26 @@ func (t *streams) add(fresh *stream) *stream {
 		st.tags[i] = librato.Tag{Name: strings.Clone(tag.Name), Value: strings.Clone(tag.Value)}
 	}
 	t.byKey[key] = st
-	st.idle = t.idle.PushBack(st)
+	t.idle.append(st)
 	return st
 }
 
 // busy notes that something of the stream waits.
-func (t *streams) busy(st *stream) {
-	if st.idle != nil {
-		t.idle.Remove(st.idle)
-		st.idle = nil
-	}
-}
+func (t *streams) busy(st *stream) { t.idle.remove(st) }
 
 // idleIfDone notes that nothing of the stream waits, if that is so.
 func (t *streams) idleIfDone(st *stream) {
-	if st.idle == nil && !st.waits() {
-		st.idle = t.idle.PushBack(st)
+	if !st.waits() {
+		t.idle.append(st)
 	}
 }
 
 // makeRoom forgets the stream that was idle for longest, if one is.
 func (t *streams) makeRoom() bool {
-	oldest := t.idle.Front()
-	if oldest == nil {
+	if t.idle.first == nil {
 		return false
 	}
-	t.drop(oldest.Value.(*stream))
+	t.drop(t.idle.first)
 	return true
 }
 
@@ -219,13 +211,9 @@ func (t *streams) drop(st *stream) {
 	t.dropped = true
 }
 
-// forget drops the streams of which nothing waits and that opened no increment since then, and the spellings of dropped ones.
+// forget drops idle streams that opened no increment since then, and the spellings of dropped ones.
 func (t *streams) forget(since int64) {
-	for oldest := t.idle.Front(); oldest != nil; oldest = t.idle.Front() {
-		st := oldest.Value.(*stream)
-		if st.used >= since {
-			break
-		}
+	for st := t.idle.first; st != nil && st.used < since; st = t.idle.first {
 		t.drop(st)
 	}
 	if !t.dropped {

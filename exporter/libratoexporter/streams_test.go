@@ -5,6 +5,7 @@ package libratoexporter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -79,5 +80,39 @@ func TestAliasesAreCopies(t *testing.T) {
 		if a.source != "" {
 			assert.NotSame(t, unsafe.StringData(source), unsafe.StringData(a.source))
 		}
+	}
+}
+
+// Streams leave the list of idle ones wherever they stand in it, and the longest idle comes first.
+func TestIdleList(t *testing.T) {
+	order := func(l *idleList) string {
+		var names, backwards []string
+		for st := l.first; st != nil; st = st.idle.behind {
+			names = append(names, st.name)
+		}
+		for st := l.last; st != nil; st = st.idle.before {
+			backwards = append(backwards, st.name)
+		}
+		slices.Reverse(backwards)
+		assert.Equal(t, names, backwards)
+		return strings.Join(names, "")
+	}
+	a, b, c := &stream{name: "a"}, &stream{name: "b"}, &stream{name: "c"}
+	for _, tt := range []struct {
+		remove *stream
+		want   string
+	}{{a, "bc"}, {b, "ac"}, {c, "ab"}} {
+		var l idleList
+		for _, st := range []*stream{a, b, c, a} {
+			l.append(st)
+		}
+		require.Equal(t, "abc", order(&l))
+		l.remove(tt.remove)
+		l.remove(tt.remove)
+		assert.Equal(t, tt.want, order(&l))
+		for _, st := range []*stream{a, b, c} {
+			l.remove(st)
+		}
+		assert.Empty(t, order(&l))
 	}
 }
