@@ -89,8 +89,8 @@ type Config struct {
 	// RetryConfig is the back-off from the service as a whole.
 	RetryConfig configretry.BackOffConfig `mapstructure:"retry_on_failure"`
 
-	// ShutdownTimeout is how long a shutdown waits for requests at most. With storage these are the ones under way; without, it
-	// goes on posting what is left.
+	// ShutdownTimeout is how long a shutdown waits for requests at most. With storage these are the ones under way;
+	// without, it goes on posting what is left.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 
 	// Instance shares the seconds of a period out among collectors that send the same streams.
@@ -188,7 +188,8 @@ func (cfg *Config) validateAccount() error {
 	case err != nil:
 		errs = append(errs, errors.New("endpoint: is no URL; write it like https://metrics-api.librato.com"))
 	case endpoint.Scheme != "http" && endpoint.Scheme != "https", endpoint.Host == "":
-		errs = append(errs, errors.New("endpoint: needs a scheme and a host; write it like https://metrics-api.librato.com"))
+		errs = append(errs, errors.New(
+			"endpoint: needs a scheme and a host; write it like https://metrics-api.librato.com"))
 	case endpoint.User != nil:
 		errs = append(errs, errors.New("endpoint: must not hold credentials; set email and token"))
 	case endpoint.RawQuery != "" || endpoint.Fragment != "":
@@ -197,7 +198,8 @@ func (cfg *Config) validateAccount() error {
 		errs = append(errs, errors.New("api: AppOptics does not take source-based metrics; set api: measurements"))
 	}
 	if cfg.Timeout <= 0 {
-		errs = append(errs, errors.New("timeout: must be above 0, or a request without an answer would wait for ever; the default is 30s"))
+		errs = append(errs, errors.New(
+			"timeout: must be above 0, or a request without an answer would wait for ever; the default is 30s"))
 	}
 	switch {
 	case cfg.Auth.HasValue():
@@ -205,9 +207,11 @@ func (cfg *Config) validateAccount() error {
 			errs = append(errs, errors.New("auth: replaces email and token; remove it or these two"))
 		}
 	case cfg.Token == "":
-		errs = append(errs, errors.New("token: must be set to an API token of the account; one that may only record suffices"))
+		errs = append(errs, errors.New(
+			"token: must be set to an API token of the account; one that may only record suffices"))
 	case cfg.Email == "" && api != nil && !api.AppOptics:
-		errs = append(errs, errors.New("email: must be set to the account's e-mail address; only api: measurements works with a token alone"))
+		errs = append(errs, errors.New(
+			"email: must be set to the account's e-mail address; only api: measurements works with a token alone"))
 	}
 	if strings.Contains(cfg.Email, ":") {
 		errs = append(errs, errors.New("email: must not contain a colon, which basic authentication cannot carry"))
@@ -222,15 +226,18 @@ func (cfg *Config) validateNaming() error {
 	}
 	for i, key := range cfg.SourceFallbacks {
 		if key == "" {
-			errs = append(errs, fmt.Errorf("source_fallbacks[%d]: is empty; name a resource attribute, or write [] for no fallback", i))
+			errs = append(errs, fmt.Errorf(
+				"source_fallbacks[%d]: is empty; name a resource attribute, or write [] for no fallback", i))
 		}
 	}
 	api := cfg.api()
 	if api != nil && !api.Tagged {
 		if strings.EqualFold(cfg.DefaultSource, librato.ReservedSource) {
-			errs = append(errs, fmt.Errorf("default_source: %q is reserved by Librato; choose another", librato.ReservedSource))
+			errs = append(errs, fmt.Errorf(
+				"default_source: %q is reserved by Librato; choose another", librato.ReservedSource))
 		} else if librato.CleanSource(cfg.DefaultSource) != cfg.DefaultSource {
-			errs = append(errs, fmt.Errorf("default_source: Librato takes up to %d of A-Z a-z 0-9 . : _ -; leave the other characters out",
+			errs = append(errs, fmt.Errorf(
+				"default_source: Librato takes up to %d of A-Z a-z 0-9 . : _ -; leave the other characters out",
 				librato.MaxNameLength))
 		}
 		if cfg.Tags.Attributes != nil || len(cfg.Tags.ResourceAttributes) != 0 || len(cfg.Tags.Fixed) != 0 {
@@ -238,17 +245,20 @@ func (cfg *Config) validateNaming() error {
 		}
 	}
 	if api != nil && api.Tagged && cfg.NameAttributes != nil {
-		errs = append(errs, errors.New("name_attributes: attributes become tags in the measurements API; set tags.attributes instead"))
+		errs = append(errs, errors.New(
+			"name_attributes: attributes become tags in the measurements API; set tags.attributes instead"))
 	}
 	if cfg.NameAttributes != nil {
 		errs = append(errs, emptyKeys("name_attributes", *cfg.NameAttributes))
 	}
 	if len(cfg.MetricPrefix) > maxPrefix || librato.CleanMetricName(cfg.MetricPrefix) != cfg.MetricPrefix {
-		errs = append(errs, fmt.Errorf("metric_prefix: may have up to %d of A-Z a-z 0-9 . : _ -; leave the other characters out", maxPrefix))
+		errs = append(errs, fmt.Errorf(
+			"metric_prefix: may have up to %d of A-Z a-z 0-9 . : _ -; leave the other characters out", maxPrefix))
 	}
 	for i, pattern := range cfg.SumMetrics {
 		if pattern == "" {
-			errs = append(errs, fmt.Errorf("sum_metrics[%d]: is empty and matches nothing; write a name, \"*\" stands for any characters", i))
+			errs = append(errs, fmt.Errorf(
+				"sum_metrics[%d]: is empty and matches nothing; write a name, \"*\" stands for any characters", i))
 		}
 	}
 	if cfg.Tags.Attributes != nil {
@@ -257,7 +267,8 @@ func (cfg *Config) validateNaming() error {
 	errs = append(errs, emptyKeys("tags.resource_attributes", cfg.Tags.ResourceAttributes))
 	for name, value := range cfg.Tags.Fixed {
 		if name == "" || value == "" {
-			errs = append(errs, fmt.Errorf("tags.fixed: %q: %q has an empty name or value; the service takes neither", name, value))
+			errs = append(errs, fmt.Errorf(
+				"tags.fixed: %q: %q has an empty name or value; the service takes neither", name, value))
 		}
 	}
 	return errors.Join(errs...)
@@ -277,23 +288,29 @@ func (cfg *Config) validateTimes() error {
 	period := cfg.Gauges.Period
 	switch {
 	case period < librato.MinPeriod || period > librato.MaxPeriod:
-		errs = append(errs, fmt.Errorf("gauges.period: is %v; Librato takes %v to %v", period, librato.MinPeriod, librato.MaxPeriod))
+		errs = append(errs, fmt.Errorf(
+			"gauges.period: is %v; Librato takes %v to %v", period, librato.MinPeriod, librato.MaxPeriod))
 	case period%time.Second != 0:
 		errs = append(errs, fmt.Errorf("gauges.period: is %v; Librato takes whole seconds only", period))
 	}
 	switch {
 	case cfg.FlushInterval < minFlushInterval:
-		errs = append(errs, fmt.Errorf("flush_interval: is %v; it must be at least %v", cfg.FlushInterval, minFlushInterval))
+		errs = append(errs, fmt.Errorf(
+			"flush_interval: is %v; it must be at least %v", cfg.FlushInterval, minFlushInterval))
 	case cfg.FlushInterval%time.Second != 0:
-		errs = append(errs, fmt.Errorf("flush_interval: is %v; ticks come at whole seconds, write whole seconds", cfg.FlushInterval))
+		errs = append(errs, fmt.Errorf(
+			"flush_interval: is %v; ticks come at whole seconds, write whole seconds", cfg.FlushInterval))
 	case cfg.FlushInterval > period:
-		errs = append(errs, fmt.Errorf("flush_interval: is %v, longer than gauges.period, %v; shorten it", cfg.FlushInterval, period))
+		errs = append(errs, fmt.Errorf(
+			"flush_interval: is %v, longer than gauges.period, %v; shorten it", cfg.FlushInterval, period))
 	}
 	switch {
 	case cfg.MaxAge > maxMaxAge:
-		errs = append(errs, fmt.Errorf("max_age: is %v; Librato refuses what is older than 120m, so write at most %v", cfg.MaxAge, maxMaxAge))
+		errs = append(errs, fmt.Errorf(
+			"max_age: is %v; Librato refuses what is older than 120m, so write at most %v", cfg.MaxAge, maxMaxAge))
 	case cfg.MaxAge < period+cfg.FlushInterval:
-		errs = append(errs, fmt.Errorf("max_age: is %v; it must be at least gauges.period and flush_interval together, %v", cfg.MaxAge, period+cfg.FlushInterval))
+		errs = append(errs, fmt.Errorf(
+			"max_age: is %v; it must be at least gauges.period and flush_interval together, %v", cfg.MaxAge, period+cfg.FlushInterval))
 	}
 	if cfg.MaxFuture < 0 || cfg.MaxFuture > maxMaxFuture {
 		errs = append(errs, fmt.Errorf("max_future: is %v; it must be from 0s to %v", cfg.MaxFuture, maxMaxFuture))
@@ -302,11 +319,13 @@ func (cfg *Config) validateTimes() error {
 	case cfg.Instance.Count < 1:
 		errs = append(errs, fmt.Errorf("instance.count: is %d; it must be at least 1", cfg.Instance.Count))
 	case cfg.Instance.Count > 1 && time.Duration(cfg.Instance.Count) > period/(secondsAnInstance*time.Second):
-		errs = append(errs, fmt.Errorf("instance.count: is %d; each instance needs %d seconds of gauges.period, %v: lengthen that, or run fewer",
+		errs = append(errs, fmt.Errorf(
+			"instance.count: is %d; each instance needs %d seconds of gauges.period, %v: lengthen that, or run fewer",
 			cfg.Instance.Count, secondsAnInstance, period))
 	}
 	if cfg.Instance.Index < 0 || cfg.Instance.Index >= max(cfg.Instance.Count, 1) {
-		errs = append(errs, fmt.Errorf("instance.index: is %d; it must be from 0 to instance.count - 1", cfg.Instance.Index))
+		errs = append(errs, fmt.Errorf(
+			"instance.index: is %d; it must be from 0 to instance.count - 1", cfg.Instance.Index))
 	}
 	return errors.Join(errs...)
 }
@@ -317,7 +336,8 @@ func (cfg *Config) validateBounds() error {
 		errs = append(errs, fmt.Errorf("max_streams: is %d; it must be at least 1", cfg.MaxStreams))
 	}
 	if cfg.MaxIncrements < cfg.MaxStreams {
-		errs = append(errs, fmt.Errorf("max_increments: is %d; each of max_streams, %d, needs one: raise it, or lower max_streams",
+		errs = append(errs, fmt.Errorf(
+			"max_increments: is %d; each of max_streams, %d, needs one: raise it, or lower max_streams",
 			cfg.MaxIncrements, cfg.MaxStreams))
 	}
 	if cfg.NumConsumers < 1 {
@@ -330,7 +350,8 @@ func (cfg *Config) validateBounds() error {
 		errs = append(errs, fmt.Errorf("deduplication.window: is %v; it must be above 0", cfg.Deduplication.Window))
 	}
 	if cfg.Deduplication.MaxEntries < 1 {
-		errs = append(errs, fmt.Errorf("deduplication.max_entries: is %d; it must be at least 1", cfg.Deduplication.MaxEntries))
+		errs = append(errs, fmt.Errorf(
+			"deduplication.max_entries: is %d; it must be at least 1", cfg.Deduplication.MaxEntries))
 	}
 	return errors.Join(errs...)
 }
@@ -340,19 +361,23 @@ func (cfg *Config) validateRetry() error {
 	var errs []error
 	retry := &cfg.RetryConfig
 	if !retry.Enabled {
-		errs = append(errs, errors.New("retry_on_failure.enabled: must stay true; what the service did not confirm is always posted again, max_age bounds how long"))
+		errs = append(errs, errors.New(
+			"retry_on_failure.enabled: must stay true; what the service did not confirm is always posted again, max_age bounds how long"))
 	}
 	if retry.MaxElapsedTime != 0 {
-		errs = append(errs, errors.New("retry_on_failure.max_elapsed_time: must be 0; max_age bounds how long a measurement is tried"))
+		errs = append(errs, errors.New(
+			"retry_on_failure.max_elapsed_time: must be 0; max_age bounds how long a measurement is tried"))
 	}
 	if retry.InitialInterval <= 0 {
-		errs = append(errs, fmt.Errorf("retry_on_failure.initial_interval: is %v; it must be above 0", retry.InitialInterval))
+		errs = append(errs, fmt.Errorf(
+			"retry_on_failure.initial_interval: is %v; it must be above 0", retry.InitialInterval))
 	}
 	if retry.Multiplier < 1 {
 		errs = append(errs, fmt.Errorf("retry_on_failure.multiplier: is %v; it must be at least 1", retry.Multiplier))
 	}
 	if retry.MaxInterval < retry.InitialInterval {
-		errs = append(errs, fmt.Errorf("retry_on_failure.max_interval: is %v; it must be at least initial_interval, %v", retry.MaxInterval, retry.InitialInterval))
+		errs = append(errs, fmt.Errorf(
+			"retry_on_failure.max_interval: is %v; it must be at least initial_interval, %v", retry.MaxInterval, retry.InitialInterval))
 	}
 	return errors.Join(errs...)
 }

@@ -89,8 +89,8 @@ func (m *metricContext) refuse(why reason, name, source, detail string, values u
 	m.refused = append(m.refused, refusedPoint{why, name, source, detail, values})
 }
 
-// appendSamples appends the data points of md to dst and returns it, and what no measurement can stand for. Both share md's
-// memory. Points without a recorded value are left out.
+// appendSamples appends the data points of md to dst and returns it, and what no measurement can stand for. Both share
+// md's memory. Points without a recorded value are left out.
 func (c *converter) appendSamples(dst []sample, md pmetric.Metrics, now time.Time) ([]sample, []refusedPoint) {
 	m := metricContext{now: now.Unix()}
 	resources := md.ResourceMetrics()
@@ -384,7 +384,8 @@ func (c *converter) appendSample(
 // maximum that is NaN is not known and not sent.
 func check(v *librato.Summary) (why reason, detail string) {
 	switch {
-	case math.Abs(v.Sum) <= librato.MaxValue && !(math.Abs(v.Min) > librato.MaxValue) && !(math.Abs(v.Max) > librato.MaxValue) && v.Count <= librato.MaxCount:
+	case math.Abs(v.Sum) <= librato.MaxValue && !(math.Abs(v.Min) > librato.MaxValue) &&
+		!(math.Abs(v.Max) > librato.MaxValue) && v.Count <= librato.MaxCount:
 		return "", ""
 	case math.IsNaN(v.Sum) || math.IsInf(v.Sum, 0) || math.IsInf(v.Min, 0) || math.IsInf(v.Max, 0):
 		return reasonInvalidValue, "Librato takes finite numbers only"

@@ -32,8 +32,8 @@ type courier struct {
 	stop      <-chan struct{} // closed: no further request
 }
 
-// deliverAll posts the batches, so many at a time, until all are through, or the service is not to be asked any more. Then it
-// returns what it said; of several answers the one that asks for the longest wait.
+// deliverAll posts the batches, so many at a time, until all are through, or the service is not to be asked any more.
+// Then it returns what it said; of several answers the one that asks for the longest wait.
 func (c *courier) deliverAll(ctx context.Context, batches [][]*increment) *librato.Response {
 	var (
 		wg     sync.WaitGroup
@@ -74,12 +74,12 @@ func (c *courier) stopped() bool {
 	}
 }
 
-// deliver posts one batch until each of it is taken or refused, and returns nil; or, if the service says so, leaves the rest for
-// later and returns what it said.
+// deliver posts one batch until each of it is taken or refused, and returns nil; or, if the service says so, leaves the
+// rest for later and returns what it said.
 func (c *courier) deliver(ctx context.Context, batch []*increment, left func() bool) *librato.Response {
 	refusedBefore, othersTaken, alone := c.doubts.known(batch)
 	s := newSearch(len(batch), othersTaken, alone, rand.IntN)
-	kinds := make(map[int]unnamedRefusal)
+	unnamed := make(map[int]unnamedRefusal)
 	var last *librato.Response // the last that refused and named nothing
 	ms := make([]librato.Measurement, 0, len(batch))
 	var again *librato.Response
@@ -113,7 +113,7 @@ func (c *courier) deliver(ctx context.Context, batch []*increment, left func() b
 		case verdict.Verdict == librato.VerdictRefused, resp.Divisible() && refusedBefore:
 			last = &resp
 			for _, i := range asked {
-				kinds[i] = unnamedRefusal{verdict.Reason, resp.Words(), verdict.Verdict == librato.VerdictRefused}
+				unnamed[i] = unnamedRefusal{verdict.Reason, resp.Words(), verdict.Verdict == librato.VerdictRefused}
 			}
 			s.unnamed(resp.Status == http.StatusRequestEntityTooLarge)
 		default:
@@ -130,26 +130,29 @@ func (c *courier) deliver(ctx context.Context, batch []*increment, left func() b
 			break
 		}
 	}
-	if everything := c.conclude(s, batch, kinds, last); again == nil {
+	if everything := c.conclude(s, batch, unnamed, last); again == nil {
 		again = everything
 	}
 	return again
 }
 
-// unnamedRefusal is the last answer to a request that held a measurement, if it refused the request and named none of it.
+// unnamedRefusal is the last answer to a request that held a measurement, if it refused the request and named none of
+// it.
 type unnamedRefusal struct {
 	why   reason
 	words string
 	final bool // Librato says so, not what may be in between
 }
 
-// conclude refuses what a search found, and keeps in doubt what it could not settle. It returns what the service said last if
-// that may be about everything.
-func (c *courier) conclude(s *search, batch []*increment, kinds map[int]unnamedRefusal, last *librato.Response) *librato.Response {
+// conclude refuses what a search found, and keeps in doubt what it could not settle. It returns what the service said
+// last if that may be about everything.
+func (c *courier) conclude(
+	s *search, batch []*increment, unnamed map[int]unnamedRefusal, last *librato.Response,
+) *librato.Response {
 	offenders, alone, open := s.result()
 	takes := s.taking && !s.refusesAll()
 	for _, i := range offenders {
-		if said := kinds[i]; said.final {
+		if said := unnamed[i]; said.final {
 			c.refuse(said.why, batch[i:i+1], said.words)
 		} else {
 			alone = append(alone, i)
@@ -206,8 +209,8 @@ func (c *courier) measurement(inc *increment) librato.Measurement {
 	return m
 }
 
-// confirm takes what the service answered for out of the state. So many of them it gave up, without saying which: they are not
-// counted as sent, and gone all the same, since to send all of them again would count the others twice.
+// confirm takes what the service answered for out of the state. So many of them it gave up, without saying which: they
+// are not counted as sent, and gone all the same, since to send all of them again would count the others twice.
 func (c *courier) confirm(incs []*increment, unnamed int) {
 	if len(incs) == 0 {
 		return

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// doubts holds which increments the service refused without a word on what is wrong with them. They are kept, and posted after
-// all others, so that they hold nothing up; those that were refused alone are posted alone.
+// doubts holds which increments the service refused without a word on what is wrong with them. They are kept, and
+// posted after all others, so that they hold nothing up; those that were refused alone are posted alone.
 type doubts struct {
 	mu    sync.Mutex
 	posts uint64 // begun so far: the number of the last
@@ -49,7 +49,8 @@ func (d *doubts) now() uint64 {
 	return d.posts
 }
 
-// tookSince says whether the service took a post that began after then. One that began before proves nothing: posts overlap.
+// tookSince says whether the service took a post that began after then. One that began before proves nothing: posts
+// overlap.
 func (d *doubts) tookSince(then uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,7 +75,8 @@ func (d *doubts) settle(incs []*increment) {
 	}
 }
 
-// known says whether each of incs was refused before; whether the service took others since; and whether each was alone.
+// known says whether each of incs was refused before; whether the service took others since; and whether each was
+// alone.
 func (d *doubts) known(incs []*increment) (refused, othersTaken, alone bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -90,8 +92,8 @@ func (d *doubts) known(incs []*increment) (refused, othersTaken, alone bool) {
 	return true, othersTaken, alone
 }
 
-// divide divides increments into requests of at most so many: those without a doubt; and those with one. Of what was refused alone
-// as many as may be refused in a row are alone, first what was posted longest ago.
+// divide divides increments into requests of at most so many: those without a doubt; and those with one. Of what was
+// refused alone as many as may be refused in a row are alone, first what was posted longest ago.
 func (d *doubts) divide(incs []*increment, most int) (fresh, doubtful [][]*increment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 // expiryLogs is how many streams are named when measurements become too old.
 const expiryLogs = 20
 
-// flusher posts what is due at each tick (see pace.go), request by request (deliver.go). While the service is away one request
-// is tried at a time, each time another one.
+// flusher posts what is due at each tick (see pace.go), request by request (deliver.go). While the service is away one
+// request is tried at a time, each time another one.
 type flusher struct {
 	journal  *journal
 	refusals *refusals
@@ -85,8 +85,8 @@ func (f *flusher) expire(now time.Time) {
 	}
 }
 
-// probe tries one request, another one each time, and on success posts the rest. Where all that is sealed was refused before,
-// others are sealed, and every second probe tries those: else the former would hold them up.
+// probe tries one request, another one each time, and on success posts the rest. Where all that is sealed was refused
+// before, others are sealed, and every second probe tries those: else the former would hold them up.
 func (f *flusher) probe(ctx context.Context, now time.Time) {
 	f.expire(now)
 	unconfirmed := f.journal.unconfirmed(now.UnixNano())
@@ -114,8 +114,8 @@ func (f *flusher) probe(ctx context.Context, now time.Time) {
 	}
 }
 
-// requests divides increments into requests, those apart that hold what the service refused before, and refuses those whose
-// metric is held back.
+// requests divides increments into requests, those apart that hold what the service refused before, and refuses those
+// whose metric is held back.
 func (f *flusher) requests(now time.Time, incs []*increment) (fresh, doubtful [][]*increment) {
 	incs, held := f.courier.conflicts.divide(incs, now)
 	f.courier.refuse(reasonTypeConflict, held, "")

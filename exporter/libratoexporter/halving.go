@@ -5,25 +5,27 @@ package libratoexporter
 
 import "slices"
 
-// One bad measurement refuses its whole request, and the answer need not name it. So the request is halved until the offender
-// is alone. But the same answer may be about none of them: an account that is suspended, a path that is wrong, a proxy that
-// is in the way. Halving must then not go through all measurements, and must not drop any. These are the rules:
+// One bad measurement refuses its whole request, and the answer need not name it. So the request is halved until the
+// offender is alone. But the same answer may be about none of them: an account that is suspended, a path that is wrong,
+// a proxy that is in the way. Halving must then not go through all measurements, and must not drop any. These are the
+// rules:
 //
 //   - A measurement that the answer names is an offender. What follows is about answers that name none.
-//   - Before a request is halved, one of its measurements is asked alone, then another from elsewhere. Once one is taken, the
-//     service is known to take measurements, and what it refuses is known to be among the others.
-//   - A measurement that is refused alone is asked once more, alone, as soon as another was taken. If it is refused again, it is
-//     an offender: the service refused it, took another, and refused it.
-//   - Where so many as aloneInARow are refused alone, from different places and with none taken in between, it is about none
-//     of them. The search ends, and they are kept. So is what was refused alone when nothing is left that could be taken.
+//   - Before a request is halved, one of its measurements is asked alone, then another from elsewhere. Once one is
+//     taken, the service is known to take measurements, and what it refuses is known to be among the others.
+//   - A measurement that is refused alone is asked once more, alone, as soon as another was taken. If it is refused
+//     again, it is an offender: the service refused it, took another, and refused it.
+//   - Where so many as aloneInARow are refused alone, from different places and with none taken in between, it is about
+//     none of them. The search ends, and they are kept. So is what was refused alone when nothing is left that could
+//     be taken.
 //
 // A single offender among n costs at most 2·log2(n)+3 requests.
 
 // aloneInARow is how many measurements, each refused alone, show that the service refuses everything.
 const aloneInARow = 3
 
-// search is the halving of one request of measurements 0 to n-1. It makes no request: its user asks for what ask returns, and
-// says what became of it.
+// search is the halving of one request of measurements 0 to n-1. It makes no request: its user asks for what ask
+// returns, and says what became of it.
 type search struct {
 	todo  []*part         // what is to be asked, the next last
 	asked *part           // what was asked last
@@ -45,8 +47,8 @@ type part struct {
 	again    bool  // it was refused alone, and another was taken since
 }
 
-// newSearch begins with the whole request. taking says that the service took others since it refused these before; alone, that
-// it refused them alone.
+// newSearch begins with the whole request. taking says that the service took others since it refused these before;
+// alone, that it refused them alone.
 func newSearch(n int, taking, alone bool, pick func(n int) int) *search {
 	all := make([]int, n)
 	for i := range all {
@@ -114,8 +116,8 @@ func (s *search) named(rest []int) {
 	}
 }
 
-// unnamed says that the service refused what was asked last and named none of it. If it was too large, both of its halves may
-// be good.
+// unnamed says that the service refused what was asked last and named none of it. If it was too large, both of its
+// halves may be good.
 func (s *search) unnamed(tooLarge bool) {
 	if s.asked.again {
 		s.offenders = append(s.offenders, s.asked.of...)
@@ -142,8 +144,8 @@ func (s *search) leave() { s.todo = append(s.todo, s.asked) }
 // refusesAll says that the service refuses whatever it is asked.
 func (s *search) refusesAll() bool { return len(s.alone) >= aloneInARow }
 
-// result returns, once the search is over, the offenders; those that were refused alone, and nothing was taken since; and those
-// that are not settled.
+// result returns, once the search is over, the offenders; those that were refused alone, and nothing was taken since;
+// and those that are not settled.
 func (s *search) result() (offenders, alone, open []int) {
 	for _, p := range s.todo {
 		open = append(open, p.of...)

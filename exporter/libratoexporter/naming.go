@@ -10,8 +10,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
-// What tells the streams of data points apart in the metrics API: the source, and the other attributes as part of the name. As
-// tags they stand in tags.go.
+// What tells the streams of data points apart in the metrics API: the source, and the other attributes as part of the
+// name. As tags they stand in tags.go.
 
 // source returns the source of a data point: its own, or else the one that it has from its resource.
 func (c *converter) source(m *metricContext, attributes pcommon.Map) string {

@@ -11,8 +11,8 @@ import (
 
 // pace says when something is to be done, and what. It makes no request and reads no clock.
 //
-// Ticks are multiples of the flush interval on the wall clock. While the service is away they send nothing: then the back-off
-// says when to try again, or the service itself, with Retry-After, if it wants to be left alone for longer.
+// Ticks are multiples of the flush interval on the wall clock. While the service is away they send nothing: then the
+// back-off says when to try again, or the service itself, with Retry-After, if it wants to be left alone for longer.
 type pace struct {
 	interval time.Duration
 	backOff  *backoff.ExponentialBackOff
@@ -37,8 +37,8 @@ func newPace(interval time.Duration, backOff *backoff.ExponentialBackOff, now ti
 	return pace{interval: interval, backOff: backOff, ticked: now.Truncate(interval)}
 }
 
-// wait returns how long after now the next step is due. The wall clock decides: where it steps, a monotonic wait ends at
-// another moment, finds nothing to do, and is taken up again.
+// wait returns how long after now the next step is due. The wall clock decides: where it steps, a monotonic wait ends
+// at another moment, finds nothing to do, and is taken up again.
 func (p *pace) wait(now time.Time) time.Duration {
 	wait := now.Truncate(p.interval).Add(p.interval).Sub(now)
 	if p.away && p.resume.After(now) {
@@ -47,7 +47,8 @@ func (p *pace) wait(now time.Time) time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-// step returns what is to be done at now, and whether the state is to be tidied as well, which once an interval is enough for.
+// step returns what is to be done at now, and whether the state is to be tidied as well, which once an interval is
+// enough for.
 func (p *pace) step(now time.Time) (do task, tidy bool) {
 	tick := now.Truncate(p.interval)
 	passed := !tick.Equal(p.ticked) // backwards, too, if the clock does

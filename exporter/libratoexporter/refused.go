@@ -39,7 +39,8 @@ const (
 // sampleEvery is how often one reason is logged.
 const sampleEvery = time.Minute
 
-// refusedPoint is a data point that is refused on arrival. It is reported when its call is taken: a call that fails comes again.
+// refusedPoint is a data point that is refused on arrival. It is reported when its call is taken: a call that fails
+// comes again.
 type refusedPoint struct {
 	why          reason
 	name, source string

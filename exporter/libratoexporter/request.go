@@ -22,8 +22,8 @@ import (
 const (
 	// bytesAMeasurement is what one takes as JSON, about: names, properties and four numbers.
 	bytesAMeasurement = 256
-	// maxAnswer bounds what is read of an answer. The longest that says something names each of a request's measurements, with
-	// its name and a reason.
+	// maxAnswer bounds what is read of an answer. The longest that says something names each of a request's
+	// measurements, with its name and a reason.
 	maxAnswer = 4 << 20
 )
 

@@ -55,8 +55,8 @@ func (c *converter) tagSet(m *metricContext, attributes pcommon.Map, source stri
 	return set
 }
 
-// settleTags sorts pairs by key and keeps, of each key, the one that came first, and of all at most librato.MaxTags: the
-// source and the first by key. It works in place and returns how many tags are over the limit.
+// settleTags sorts pairs by key and keeps, of each key, the one that came first, and of all at most librato.MaxTags:
+// the source and the first by key. It works in place and returns how many tags are over the limit.
 func settleTags(pairs []pair) (settled []pair, dropped int) {
 	slices.SortStableFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
 	pairs = slices.CompactFunc(pairs, func(a, b pair) bool { return a.key == b.key })

@@ -3,24 +3,27 @@
 
 package librato
 
-// API is one of the ways in which Librato takes measurements. All that differs between them stands here, so that no other
-// code has to ask which one it is.
+// API is one of the ways in which Librato takes measurements. All that differs between them stands here, so that no
+// other code has to ask which one it is.
 type API struct {
 	// Path follows the base URL in the URL of a POST.
 	Path string
 	// MaxMeasurements is how many measurements one request may carry.
 	MaxMeasurements int
-	// Tagged says that streams are told apart by name and tags, which each measurement must have; else by name and source.
+	// Tagged says that streams are told apart by name and tags, which each measurement must have; else by name and
+	// source.
 	Tagged bool
 	// Counters says that it has counters beside gauges.
 	Counters bool
-	// AppOptics says that AppOptics has it too, where an account is a token alone; else it takes an e-mail address as well.
+	// AppOptics says that AppOptics has it too, where an account is a token alone; else it takes an e-mail address as
+	// well.
 	AppOptics bool
 
 	// Append appends ms to dst as the JSON body of a POST and returns it.
 	Append func(dst []byte, ms []Measurement) []byte
 
-	// identity appends to dst the words, besides the name, that tell the stream of m apart: a refusal may name it by them.
+	// identity appends to dst the words, besides the name, that tell the stream of m apart: a refusal may name it by
+	// them.
 	identity func(dst []string, m *Measurement) []string
 }
 

@@ -53,7 +53,7 @@ const (
 	CauseRateLimit                // 429, or a 403 that speaks of a limit
 	CauseCredentials              // 401, or any other 403: not over TLS, or the token may not post
 	CauseUnavailable              // 5xx, 408, or no answer
-	CauseEndpoint                 // 3xx, 404, 405, 415 and the like, or a body that is not Librato's: not its API at this URL
+	CauseEndpoint                 // 3xx, 404, 405, 415 and the like, or a body that is not Librato's: not its API
 	CauseEverything               // whatever is sent is refused, and nothing named: found out by asking for parts
 )
 
@@ -156,8 +156,9 @@ func ParseResponse(status int, header http.Header, body []byte, now time.Time) R
 	return r
 }
 
-// Divisible reports whether the answer, though it refuses nothing for good, may be about something that the request holds, so
-// that its halves may be answered otherwise: a firewall's 403, a proxy's page, a 429 that complains and speaks of no limit.
+// Divisible reports whether the answer, though it refuses nothing for good, may be about something that the request
+// holds, so that its halves may be answered otherwise: a firewall's 403, a proxy's page, a 429 that complains and
+// speaks of no limit.
 func (r *Response) Divisible() bool {
 	switch r.Cause {
 	case CauseEndpoint:
@@ -204,14 +205,15 @@ const (
 	formOther
 )
 
-// readBody fills in Errors, Accepted and Failed, and reports the body's form. Those of the API, all of which have been seen:
+// readBody fills in Errors, Accepted and Failed, and reports the body's form. Those of the API, all of which have been
+// seen:
 //
 //	{"errors":{"params":{"source":["x y is not a valid source name"]},"request":["…"],"system":["…"]}}
 //	{"errors":[{"param":"name","value":"x y","reason":"…"}]}
 //	{"measurements":{"summary":{"total":3,"accepted":2,"failed":1},"errors":["…"]}}
 //
-// An object without a member is one of them, too. A body that is text, as proxies write it, is one error of no field; HTML
-// is dropped.
+// An object without a member is one of them, too. A body that is text, as proxies write it, is one error of no field;
+// HTML is dropped.
 func (r *Response) readBody(body []byte) form {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -358,24 +360,28 @@ func (r *Response) Words() string {
 type Judgement struct {
 	// Verdict is for those that are not in Named.
 	Verdict Verdict
-	// Named are ascending indexes: of those that are refused for good, whatever becomes of the others; but with VerdictAgain
-	// of those that have to be sent again, while the service has all others.
+	// Named are ascending indexes: of those that are refused for good, whatever becomes of the others; but with
+	// VerdictAgain of those that have to be sent again, while the service has all others.
 	Named []int
 	// Reason is why: of Named, or of the whole request if that is empty.
 	Reason Reason
-	// Unnamed is how many of the others the service gave up as well, though it took the rest, without saying which they are.
+	// Unnamed is how many of the others the service gave up as well, though it took the rest, without saying which they
+	// are.
 	Unnamed int
 }
 
-// Judge says what the answer means for ms, which is what the request to api held. Those that it names are refused, others as
-// bad may be named by the next answer. A time that is too old names the oldest second of ms, one in the future the newest.
+// Judge says what the answer means for ms, which is what the request to api held. Those that it names are refused,
+// others as bad may be named by the next answer. A time that is too old names the oldest second of ms, one in the
+// future the newest.
 //
-//   - 2xx: those that the body names are refused. If it counts more failures than it names, the others of these are Unnamed; if
-//     fewer, it does not tell which it means, so none is named, and all failures are Unnamed. If none was taken, the request is
-//     refused.
+//   - 2xx: those that the body names are refused. If it counts more failures than it names, the others of these are
+//     Unnamed; if fewer, it does not tell which it means, so none is named, and all failures are Unnamed. If none was
+//     taken, the request is refused.
 //   - 400 and the like: refused are those that it names for the first of its reasons.
-//   - 429: again, unless it names some and speaks of no limit: those are refused. If it counts some as taken, so are the rest.
-//   - Again in part: if it counts some as taken, and names each that was not and no other, only those have to be sent again.
+//   - 429: again, unless it names some and speaks of no limit: those are refused. If it counts some as taken, so are
+//     the rest.
+//   - Again in part: if it counts some as taken, and names each that was not and no other, only those have to be sent
+//     again.
 func (r *Response) Judge(api *API, ms []Measurement) Judgement {
 	j := Judgement{Verdict: r.Verdict, Reason: ReasonRejected}
 	if len(r.Errors) > 0 {
@@ -586,8 +592,8 @@ func (x *nameIndex) named(e *Error) []int {
 var verbs = []string{" is ", " must ", " has ", " was ", " are ", " contains ", " exceeds ", " cannot ", " may ", " should "}
 
 // words returns what e may name something by, in lower case: its value and what its text puts in quotes; and, the
-// longest last, what the text begins with up to a verb, of which one at most can be the name. An error of the request as a
-// whole begins with what it is about, which is no name: "account is suspended".
+// longest last, what the text begins with up to a verb, of which one at most can be the name. An error of the request
+// as a whole begins with what it is about, which is no name: "account is suspended".
 func (e *Error) words() (said, leading []string) {
 	switch e.reason() {
 	case ReasonInvalidValue, ReasonTooOld, ReasonInTheFuture: // the value is a number
