@@ -399,7 +399,7 @@ func (r *Response) Judge(api *API, ms []Measurement) Judgement {
 	case r.Verdict == VerdictAgain && !partly:
 		return j
 	}
-	names := r.names(api, ms, j.Verdict == VerdictRefused)
+	names := r.names(api, ms, j.Verdict == VerdictRefused && r.Failed < 0)
 	switch j.Verdict {
 	case VerdictRefused:
 		j.Named = names.of
@@ -419,7 +419,7 @@ func (r *Response) Judge(api *API, ms []Measurement) Judgement {
 				j.Verdict = VerdictTaken
 			}
 		case !limit && r.Accepted <= 0:
-			names = r.names(api, ms, true)
+			names = r.names(api, ms, r.Failed < 0)
 			j.Verdict, j.Named = VerdictRefused, names.of
 		}
 	}
@@ -436,7 +436,8 @@ type names struct {
 	reason Reason // of the first error that names one
 }
 
-// names returns what the answer names; if one is enough, what the first error does that names something.
+// names returns what the answer names; if it is for one, what the first error does that names something. An answer that
+// counts failures lists them; one that does not complains of the request, and of what comes next at the next one.
 func (r *Response) names(api *API, ms []Measurement, one bool) names {
 	var n names
 	index := newNameIndex(api, ms)

@@ -235,6 +235,11 @@ func TestJudgeTheOthers(t *testing.T) {
 		{"one failed, two have the name that is named", 202, summary(2, 1, login), Judgement{VerdictTaken, nil, ReasonInvalidName, 1}},
 		{"none taken, and none named", 202, summary(0, 3, `[]`), Judgement{VerdictRefused, nil, ReasonRejected, 0}},
 		{"none taken, one named", 202, summary(0, 3, signup), Judgement{VerdictRefused, []int{2}, ReasonInvalidName, 0}},
+		{
+			"none taken, each named", 202,
+			summary(0, 3, `[{"param":"name","value":"signup","reason":"is bad"},{"param":"name","value":"login","reason":"is bad"}]`),
+			Judgement{VerdictRefused, []int{0, 1, 2}, ReasonInvalidName, 0},
+		},
 		{"none taken, for a limit", 202, summary(0, 3, limit), Judgement{VerdictAgain, nil, ReasonInvalidName, 0}},
 		{"one over a limit, and named", 202, summary(2, 1, limit), Judgement{VerdictAgain, []int{2}, ReasonInvalidName, 0}},
 		{"two over a limit, one named", 429, summary(1, 2, limit), Judgement{VerdictAgain, nil, ReasonInvalidName, 0}},
