@@ -148,7 +148,7 @@ func (s *Server) nextFailure(req *Request) *Failure {
 // applyFailure does what f says and returns the answer. p is nil if the post was no good one. The caller holds mu.
 func (s *Server) applyFailure(f *Failure, req *Request, p *post) answer {
 	a := answer{status: f.Status, body: f.Body, html: f.HTML, retryAfter: f.RetryAfter}
-	if p == nil || s.sink || s.conflict(p) != nil {
+	if p == nil || s.sink || s.store.conflict(p.measurements) != "" {
 		return a
 	}
 	switch f.Apply {
@@ -199,7 +199,7 @@ func (s *Server) applyDue() {
 }
 
 func (s *Server) applyLate(p *post) {
-	if s.conflict(p) == nil {
+	if s.store.conflict(p.measurements) == "" {
 		s.apply(p.measurements, p)
 	}
 }

@@ -104,7 +104,7 @@ func (s *Server) metricList() []metricLine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lines := []metricLine{}
-	for _, m := range s.metrics {
+	for _, m := range s.store.metrics {
 		line := metricLine{Name: m.name, Type: m.kind(), Period: m.seconds(), Function: m.function(), Sources: len(m.streams)}
 		for _, st := range m.streams {
 			for at, v := range st.points {
@@ -147,7 +147,7 @@ func (s *Server) handleGraph(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.metrics[strings.ToLower(r.URL.Query().Get("name"))]
+	m := s.store.metrics[strings.ToLower(r.URL.Query().Get("name"))]
 	if m == nil {
 		notFound.write(w)
 		return

@@ -44,7 +44,6 @@ const (
 type Server struct {
 	clock      func() time.Time
 	maxFuture  time.Duration
-	retention  time.Duration
 	user       string // empty: any
 	password   string
 	recordOnly bool
@@ -53,7 +52,7 @@ type Server struct {
 	mux        *http.ServeMux
 
 	mu       sync.Mutex
-	metrics  map[string]*metric // by lower-cased name
+	store    store
 	failures []*Failure
 	pending  []pendingPost
 	rand     *rand.Rand
@@ -61,7 +60,6 @@ type Server struct {
 	logBytes int // bytes of the bodies in log
 	stats    Stats
 	inFlight int
-	pruned   time.Time
 }
 
 // Request is one request to the API, as it was recorded.
@@ -105,7 +103,7 @@ func WithMaxFuture(d time.Duration) Option { return func(s *Server) { s.maxFutur
 
 // WithRetention forgets measurements that are older than d, so that a server can run for long. By default
 // everything is kept.
-func WithRetention(d time.Duration) Option { return func(s *Server) { s.retention = d } }
+func WithRetention(d time.Duration) Option { return func(s *Server) { s.store.retention = d } }
 
 // WithCredentials takes only this user and password. By default any user is taken, and only one that looks like an
 // e-mail address needs a password: the users of AppOptics are tokens.
@@ -130,7 +128,7 @@ func WithObserver(f func(Request)) Option { return func(s *Server) { s.observe =
 
 // New returns a server without any metrics.
 func New(opts ...Option) *Server {
-	s := &Server{clock: time.Now, metrics: map[string]*metric{}, stats: Stats{Statuses: map[int]int{}}}
+	s := &Server{clock: time.Now, store: store{metrics: map[string]*metric{}}, stats: Stats{Statuses: map[int]int{}}}
 	WithSeed(1)(s)
 	for _, opt := range opts {
 		opt(s)
@@ -165,6 +163,7 @@ func (s *Server) Stats() Stats {
 	stats := s.stats
 	stats.Statuses = maps.Clone(stats.Statuses)
 	stats.Pending = len(s.pending)
+	stats.Measurements, stats.Repeated, stats.Replaced = s.store.measurements, s.store.repeated, s.store.replaced
 	return stats
 }
 
@@ -172,7 +171,8 @@ func (s *Server) Stats() Stats {
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.metrics, s.failures, s.pending = map[string]*metric{}, nil, nil
+	s.store = store{metrics: map[string]*metric{}, retention: s.store.retention}
+	s.failures, s.pending = nil, nil
 	s.log, s.logBytes = nil, 0
 	s.stats = Stats{Statuses: map[int]int{}}
 }
@@ -320,8 +320,8 @@ func (s *Server) handlePost(w http.ResponseWriter, r *http.Request, req *Request
 	case refusal != nil:
 		a = *refusal
 	default:
-		if refusal = s.conflict(p); refusal != nil {
-			a = *refusal
+		if text := s.store.conflict(p.measurements); text != "" {
+			a = *s.paramError("type", text)
 		} else {
 			s.apply(p.measurements, p)
 			req.Applied = len(p.measurements)
@@ -343,12 +343,15 @@ func (s *Server) handlePost(w http.ResponseWriter, r *http.Request, req *Request
 	s.finish(w, req, a)
 }
 
+// apply stores ms, which are p's or a part of them. The caller holds mu.
+func (s *Server) apply(ms []measurement, p *post) { s.store.apply(ms, p.userAgent, s.clock()) }
+
 // count is all that a sink does: it counts the names in the body.
 func (s *Server) count(req *Request) answer {
 	n := strings.Count(string(req.Body), `"name":`)
 	req.Measurements, req.Applied = n, n
 	s.mu.Lock()
-	s.stats.Measurements += int64(n)
+	s.store.measurements += int64(n)
 	s.mu.Unlock()
 	return taken(req.Path, n)
 }
