@@ -13,7 +13,7 @@ OLDEST_GO = go$(shell sed -n 's/^go //p' go.mod)
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := build
-.PHONY: build run test test-scale e2e lint fmt generate fuzz bench check chlog-new large clean
+.PHONY: build run demo test test-scale e2e lint fmt generate fuzz bench check chlog-new large clean
 
 # Build the collector and the local Librato into _build.
 build: _build/go.mod
@@ -29,6 +29,12 @@ _build/go.mod: builder-config.yaml go.mod go.sum internal/tools/go.mod
 run: build
 	@CGO_ENABLED=0 go build -o _build/run ./scripts/run
 	@_build/run
+
+# Do the same, with events from four web servers that the real Node SDK makes up; the SDK comes from npm.
+demo: build
+	cd e2e/sdks && npm ci --ignore-scripts --no-progress
+	@CGO_ENABLED=0 go build -o _build/run ./scripts/run
+	@_build/run -demo
 
 # Run every test: unit tests with the race detector, under which allocations cannot be counted, so those without it; then
 # the end-to-end tests.

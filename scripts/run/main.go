@@ -5,12 +5,14 @@
 
 // Command run is `make run`: it starts librato-local and the collector with config.yaml, says what to do next, and
 // stops both when it is told to stop. With LIBRATO_EMAIL and LIBRATO_TOKEN set, the collector talks to Librato itself
-// and librato-local stays off. It expects both programs in _build and runs from the root of the repository.
+// and librato-local stays off. With -demo, which is `make demo`, four web servers made of Segment's Node SDK send to it. It
+// expects both programs in _build and runs from the root of the repository.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -38,13 +40,15 @@ const (
 )
 
 func main() {
-	if err := run(); err != nil {
+	demo := flag.Bool("demo", false, "send a stream of events to the local Librato")
+	flag.Parse()
+	if err := run(*demo); err != nil {
 		fmt.Fprintln(os.Stderr, "run:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(demo bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 
@@ -53,6 +57,9 @@ func run() error {
 		return errors.New("set both LIBRATO_EMAIL and LIBRATO_TOKEN to send to Librato, or neither to send to a local one")
 	}
 	local := email == ""
+	if demo && !local {
+		return errors.New("the demo's events are made up: unset LIBRATO_EMAIL and LIBRATO_TOKEN to send them to a local Librato")
+	}
 
 	ports := []struct{ addr, purpose string }{
 		{receiverAddr, "the Segment receiver"},
@@ -79,7 +86,7 @@ func run() error {
 	}
 
 	var children []*child
-	// The collector was started last and stops first: what it posts on its way out still arrives.
+	// What was started last stops first: what it sends on its way out still arrives.
 	defer func() {
 		hurry, done := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer done()
@@ -105,6 +112,13 @@ func run() error {
 	children = append(children, collector)
 	if err := ready(ctx, collector, "http://"+healthAddr+"/"); err != nil {
 		return err
+	}
+	if demo && ctx.Err() == nil {
+		servers, err := start("node", []string{"e2e/sdks/demo.mjs", "http://" + receiverAddr}, nil)
+		if err != nil {
+			return err
+		}
+		children = append(children, servers)
 	}
 	if ctx.Err() == nil {
 		fmt.Print(next(local, endpoint))
