@@ -561,12 +561,23 @@ func (d *decoder) keepProperty(m *message, key []byte, start, end int) {
 
 // means says whether key is name, in lower case, if only its letters and digits count, in any case.
 func means(key []byte, name string) bool {
+	if len(key) < len(name) {
+		return false
+	}
+	return (key[0]|0x20 == name[0] || !counted(key[0])) && meansSpelt(key, name)
+}
+
+// counted says whether c is a letter or a digit.
+func counted(c byte) bool { return c|0x20-'a' <= 25 || c-'0' <= 9 }
+
+// meansSpelt is means for keys that are not known at once to be something else, as nearly all are.
+func meansSpelt(key []byte, name string) bool {
 	n := 0
 	for _, c := range key {
-		if c |= 0x20; c-'a' > 25 && c-'0' > 9 { // the bit makes letters lower case, and none of anything else
+		if !counted(c) {
 			continue
 		}
-		if n == len(name) || c != name[n] {
+		if n == len(name) || c|0x20 != name[n] { // the bit makes letters lower case
 			return false
 		}
 		n++

@@ -475,3 +475,13 @@ func TestParseTime(t *testing.T) {
 }
 
 func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+// TestKeysByLettersAndDigits: what else is in a key does not count, control characters included.
+func TestKeysByLettersAndDigits(t *testing.T) {
+	for _, key := range []string{"value", "VALUE", "$value", "v_alue", " value ", "val\x11ue", "v\x00alue\x19", "valüue"} {
+		assert.True(t, means([]byte(key), "value"), "%q", key)
+	}
+	for _, key := range []string{"", "$", "valu", "values", "value1", "v4lue", "1value", "\x11", "vAlu\x05", "\x10valu"} {
+		assert.False(t, means([]byte(key), "value"), "%q", key)
+	}
+}
